@@ -1,0 +1,45 @@
+"""Pretrains the generalist that every system starts from.
+
+    python launch/pretrain.py --config=configs/foundation.py --workdir=runs/pretrain
+
+`laptop` (default) is what is shipped; `smoke` shows in seconds that it runs.
+"""
+
+from m3jax import experiment
+from m3jax.data import pipeline
+from m3jax.nn import foundation as sizes
+from m3jax.systems import foundation
+from m3jax.train import config as train_config
+from m3jax.train import optimizers
+
+
+def get_config(arg: str = "laptop") -> experiment.Experiment:
+    """The experiment of a size: "laptop" or "smoke"."""
+    if arg == "laptop":
+        return experiment.Experiment(
+            system=foundation.Config(),
+            data=pipeline.DataConfig(config="laptop"),
+            train=train_config.TrainConfig(
+                steps=5000,
+                batch_size=64,
+                log_every=100,
+                checkpoint_every=500,
+                evaluate_every=1000,
+                optimizer=optimizers.OptimizerConfig(
+                    learning_rate=1.5e-3, warmup_steps=300, weight_decay=1e-3
+                ),
+            ),
+            fresh_scenes=True,
+        )
+    if arg == "smoke":
+        return experiment.Experiment(
+            system=foundation.Config(
+                sizes=sizes.FoundationConfig(
+                    dim=32, mlp_dim=64, ff_dim=64, image_depth=1, audio_depth=1
+                )
+            ),
+            data=pipeline.DataConfig(config="smoke"),
+            train=train_config.TrainConfig(steps=20, batch_size=16, log_every=5),
+            fresh_scenes=True,
+        )
+    raise ValueError(f"configs/foundation.py knows 'laptop' and 'smoke', not {arg!r}")

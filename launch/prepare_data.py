@@ -1,0 +1,40 @@
+"""Writes a data set to disk and says what it cost.
+
+python launch/prepare_data.py --config=laptop --data_dir=data
+"""
+
+import sys
+import time
+
+from absl import app, flags, logging
+
+from m3jax.data import prepare
+
+_CONFIG = flags.DEFINE_string("config", "laptop", "smoke, laptop or video")
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "where sets live; $M3JAX_DATA_DIR or ~/.cache/m3jax/data if unset"
+)
+
+
+def main(argv: list[str]) -> None:
+    """Prepares the set that the flags name."""
+    if len(argv) > 1:
+        raise app.UsageError(f"what is {argv[1]!r}? See --help")
+    logging.set_verbosity(logging.WARNING)  # TFDS tells a lot
+    start = time.time()
+    try:
+        builder = prepare.prepare(_CONFIG.value, _DATA_DIR.value)
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.exit(f"error: {error}")
+    seconds = time.time() - start
+    size = sum(split.num_examples for split in builder.info.splits.values())
+    files = [path for path in builder.data_path.iterdir() if path.is_file()]
+    megabytes = sum(path.stat().length for path in files) / 1e6
+    made = f"made in {seconds:.1f} s, {size / seconds:.0f} examples/s"
+    if builder.data_path.stat().mtime < start:
+        made = f"already there, checked in {seconds:.1f} s"
+    print(f"{builder.data_dir}: {size} examples, {megabytes:.1f} MB, {made}")
+
+
+if __name__ == "__main__":
+    app.run(main)

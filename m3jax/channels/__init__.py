@@ -1,0 +1,1 @@
+"""Wireless channels and the token links made of them, differentiable throughout."""

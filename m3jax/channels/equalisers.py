@@ -1,0 +1,59 @@
+"""One-tap equalisers: from received symbols back to estimates of what was sent.
+
+Both take the gain as known at the receiver (perfect CSI) and stay finite, with finite
+gradients, in the deepest fade: below -180 dB a gain counts as no signal, estimate 0.
+"""
+
+import jax.numpy as jnp
+
+from m3jax import base
+from m3jax.ops import masks
+
+_NO_SIGNAL = 1e-18
+"""Power below which the denominator counts as zero."""
+
+
+def mmse(y: base.Array, h: base.Array, no: base.Array) -> base.Array:
+    """Estimate of least mean square error, for ``E|x|^2 = 1``.
+
+        x_hat = conj(h) y / (|h|^2 + N0),   E|x - x_hat|^2 = 1 / (1 + |h|^2 / N0)
+
+    The estimate leans towards zero when the channel is bad: its size tells a learned
+    receiver how far to trust it. That lean is wrong for fixed decision thresholds;
+    there take ``zero_forcing``.
+
+    Args:
+      y: received symbols, complex.
+      h: gains, complex, broadcastable to ``y``.
+      no: noise power N0 per complex symbol; 0 is allowed.
+
+    Returns:
+      Complex estimates of the shape of ``y``.
+    """
+    return _safe_divide(jnp.conj(h) * y, masks.abs_square(h) + no)
+
+
+def zero_forcing(y: base.Array, h: base.Array) -> base.Array:
+    """Estimate without bias: undoes the gain and nothing else.
+
+        x_hat = y / h = conj(h) y / |h|^2 = x + n / h
+
+    With one antenna and one tap this is also the *unbiased* MMSE estimate (the MMSE one
+    divided by ``|h|^2 / (|h|^2 + N0)``), and nearest-point decisions on it are maximum
+    likelihood. It is what a hard decision wants, hence no option on ``mmse``.
+
+    Args:
+      y: received symbols, complex.
+      h: gains, complex, broadcastable to ``y``.
+
+    Returns:
+      Complex estimates of the shape of ``y``.
+    """
+    return _safe_divide(jnp.conj(h) * y, masks.abs_square(h))
+
+
+def _safe_divide(numerator: base.Array, denominator: base.Array) -> base.Array:
+    # One where on both sides of the quotient, so that its gradient is finite too.
+    usable = denominator > _NO_SIGNAL
+    numerator = jnp.where(usable, numerator, jnp.zeros((), numerator.dtype))
+    return numerator / jnp.where(usable, denominator, 1.0)

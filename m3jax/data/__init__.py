@@ -1,0 +1,1 @@
+"""Host-side data: generated benchmarks and the pipeline that feeds them."""

@@ -1,0 +1,230 @@
+"""The composition root: an experiment's config becomes a system, data and a run.
+
+Launchers and notebooks start here; no other module of the package imports it.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from m3jax import base
+from m3jax.data import pipeline, scenes
+from m3jax.systems import foundation, tokcom
+from m3jax.train import (
+    checkpoints,
+    learner,
+    loop,
+    metrics,
+    pretrained,
+    typed_json,
+    workdir,
+)
+from m3jax.train import config as train_config
+
+FEATURES = ("image", "audio", "question", "answer", "skill")
+PATCH_FEATURES = ("patch_kind", "patch_colour")
+BEST = "validation_accuracy"
+
+
+@dataclasses.dataclass
+class Experiment:
+    """All that decides a run.
+
+    Attributes:
+      system: the config of one of the systems.
+      data: which set.
+      train: lengths, seed and optimizer.
+      start: name of the pretrained model to start from; "" starts from scratch.
+      fresh_scenes: train on scenes drawn as they are needed, never twice the same, in
+        place of the stored training split.
+      num_validation: examples of the validation split looked at while training.
+    """
+
+    system: tokcom.Config | foundation.Config
+    data: pipeline.DataConfig = dataclasses.field(default_factory=pipeline.DataConfig)
+    train: train_config.TrainConfig = dataclasses.field(
+        default_factory=train_config.TrainConfig
+    )
+    start: str = ""
+    fresh_scenes: bool = False
+    num_validation: int = 480
+
+    def validate(self) -> None:
+        """Raises ValueError naming the first field that makes no sense."""
+        self.data.validate()
+        self.train.validate()
+        if self.num_validation < 1:
+            raise ValueError(f"num_validation must be positive: {self.num_validation}")
+
+
+class Restored(NamedTuple):
+    """A trained system, ready to predict.
+
+    Attributes:
+      experiment: the config it was trained by.
+      system: its pure functions.
+      params: its parameters.
+    """
+
+    experiment: Experiment
+    system: base.System
+    params: base.Params
+
+
+def make_system(config: tokcom.Config | foundation.Config) -> base.System:
+    """The system that a config describes.
+
+    Raises:
+      TypeError: the config is of no system known here.
+    """
+    for module in (tokcom, foundation):
+        if isinstance(config, module.Config):
+            return module.make_system(config)
+    raise TypeError(f"no system is described by a {type(config).__name__}")
+
+
+def restore(directory: str | os.PathLike[str], step: int | None = None) -> Restored:
+    """Restores a run for prediction.
+
+    Args:
+      directory: the workdir of a run.
+      step: a saved step; None takes the newest whole one.
+
+    Returns:
+      Config, system and parameters.
+
+    Raises:
+      FileNotFoundError: no run, or no whole checkpoint, is there.
+
+    Example:
+      ``run = experiment.restore("runs/tokcom")``
+    """
+    config = workdir.load_config(directory)
+    params = checkpoints.restore_params(directory, step)
+    return Restored(config, make_system(config.system), jax.device_put(params))
+
+
+def train(
+    config: Experiment,
+    directory: str | os.PathLike[str],
+    *,
+    resume: bool = False,
+    show_progress: bool = True,
+) -> base.TrainState:
+    """Trains an experiment into a workdir.
+
+    Args:
+      config: what to run.
+      directory: the workdir: checkpoints, metrics and config go there.
+      resume: go on with the run that is there.
+      show_progress: show a progress bar.
+
+    Returns:
+      The final train state.
+
+    Raises:
+      ValueError, OSError: of ``workdir.prepare``, ``pipeline.load`` and ``loop.fit``.
+    """
+    config.validate()
+    system = make_system(config.system)
+    warm_start = _warm_start(config)
+    folder = workdir.prepare(directory, config, resume)
+    batches = _training_batches(config)
+    trainer = learner.make_learner(
+        system, config.train.optimizer, config.train.steps, warm_start
+    )
+    try:
+        with checkpoints.Checkpointer(
+            folder / workdir.CHECKPOINTS,
+            keep=config.train.keep,
+            best_metric=BEST if config.train.evaluate_every else None,
+            config=typed_json.to_json(config),
+        ) as checkpointer:
+            return loop.fit(
+                trainer,
+                batches,
+                config.train,
+                key=jax.random.key(config.train.seed),
+                checkpointer=checkpointer,
+                writer=metrics.MetricWriter(folder),
+                evaluate=_validation(config, system),
+                resume=resume,
+                show_progress=show_progress,
+                report=lambda timings: workdir.update_run(folder, **timings),
+            )
+    finally:
+        workdir.update_run(folder)
+        getattr(batches, "close", lambda: None)()
+
+
+def _warm_start(config: Experiment) -> base.Params | None:
+    """Pretrained parameters, those that the system has a place for."""
+    if not config.start:
+        return None
+    params, _ = pretrained.load(config.start)
+    return {name: params[name] for name in config.system.starts_from if name in params}
+
+
+def _training_batches(config: Experiment):
+    names = FEATURES
+    if isinstance(config.system, foundation.Config):
+        names = (*FEATURES, *PATCH_FEATURES)
+    source = (
+        pipeline.FreshScenes(scenes.SceneSettings(), seed=1 + config.train.seed)
+        if config.fresh_scenes
+        else pipeline.load(config.data, "train")
+    )
+    return pipeline.batches(
+        source,
+        batch_size=config.train.batch_size,
+        seed=(config.data.seed + config.train.seed) % 2**32,
+        shuffle=not config.fresh_scenes,
+        features=names,
+        num_workers=1 if config.fresh_scenes else 0,
+    )
+
+
+def _validation(
+    config: Experiment, system: base.System
+) -> Callable[[base.TrainState], Mapping[str, float]] | None:
+    """Accuracy on some of the validation split, with the same noise every time."""
+    if not config.train.evaluate_every:
+        return None
+    arrays = load_arrays(config.data, "validation", config.num_validation)
+    batches = [jax.device_put(part) for part in split_batches(arrays, 120)]
+    predict = jax.jit(system.predict["answer"])
+
+    def evaluate(state: base.TrainState) -> Mapping[str, float]:
+        key = jax.random.key(0)
+        outputs = [
+            predict(state.params, batch, jax.random.fold_in(key, i))
+            for i, batch in enumerate(batches)
+        ]
+        right = np.concatenate(
+            [jax.device_get(output["answer_accuracy"]) for output in outputs]
+        )
+        return {BEST: float(right.mean())}
+
+    return evaluate
+
+
+def load_arrays(
+    data: pipeline.DataConfig, split: str, limit: int | None = None
+) -> dict[str, np.ndarray]:
+    """A split's model inputs, or its first ``limit``, as arrays [n, ...]."""
+    return pipeline.as_arrays(pipeline.load(data, split), limit, FEATURES)
+
+
+def split_batches(
+    arrays: Mapping[str, np.ndarray], size: int
+) -> list[dict[str, np.ndarray]]:
+    """Cuts arrays [n, ...] into batches of ``size``; the last may be shorter."""
+    count = len(next(iter(arrays.values())))
+    return [
+        {name: array[at : at + size] for name, array in arrays.items()}
+        for at in range(0, count, size)
+    ]

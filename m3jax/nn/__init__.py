@@ -1,0 +1,1 @@
+"""Networks: encoders, the decoder and its cache, compressors, transceivers."""

@@ -1,0 +1,1 @@
+"""Pure mathematics: units, masks, losses and intervals; no networks."""

@@ -1,0 +1,99 @@
+"""Losses and scores of one token sequence; ``vmap`` gives batches.
+
+``T`` is the number of positions, ``V`` the size of the vocabulary. A position whose
+mask is False counts nowhere, whatever its label holds.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from m3jax import base
+from m3jax.ops import masks
+
+
+def token_cross_entropy(
+    logits: base.Array, labels: base.Array, mask: base.Array
+) -> base.Array:
+    """Mean negative log-likelihood of the valid tokens, in nats.
+
+        -1/|M| sum_{t in M} log softmax(logits_t)[labels_t]
+
+    Args:
+      logits: ``[T, V]``, any float type; computed in float32 or wider.
+      labels: int ``[T]``; values at masked positions may be out of range.
+      mask: bool ``[T]``, True where the label counts.
+
+    Returns:
+      Scalar; 0 if no position is valid.
+
+    Example:
+      >>> logits, labels = jnp.zeros((2, 4)), jnp.array([3, -1])
+      >>> print(f"{token_cross_entropy(logits, labels, labels >= 0):.4f}")
+      1.3863
+    """
+    logits = masks.keep(logits, mask)
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    labels = masks.keep(labels, mask)
+    nats = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return masks.masked_mean(nats, mask)
+
+
+def token_accuracy(
+    predictions: base.Array, labels: base.Array, mask: base.Array
+) -> base.Array:
+    """Fraction of the valid tokens that are right.
+
+    Args:
+      predictions: int ``[T]``.
+      labels: int ``[T]``.
+      mask: bool ``[T]``, True where the label counts.
+
+    Returns:
+      Float scalar in [0, 1]; 0 if no position is valid.
+    """
+    return masks.masked_mean((predictions == labels).astype(jnp.float32), mask)
+
+
+def exact_match(
+    predictions: base.Array, labels: base.Array, mask: base.Array
+) -> base.Array:
+    """1 if every valid token is right, else 0.
+
+    Args:
+      predictions: int ``[T]``; what it holds at masked positions is ignored.
+      labels: int ``[T]``.
+      mask: bool ``[T]``, True where the label counts (the end token included).
+
+    Returns:
+      Float scalar, 0 or 1; 0 if no position is valid.
+    """
+    mask = jnp.asarray(mask).astype(bool)
+    right = jnp.all((predictions == labels) | ~mask)
+    return (right & jnp.any(mask)).astype(jnp.float32)
+
+
+def score_answers(
+    logits: base.Array, answer: base.Array, pad: int = 0
+) -> dict[str, base.Array]:
+    """Loss and accuracies of a batch of answers, teacher-forced.
+
+    Every word right here means that greedy decoding says the same answer, since it then
+    never leaves the path.
+
+    Args:
+      logits: ``[B, T, V]``.
+      answer: int ``[B, T]``, its end token included, padded by ``pad``.
+      pad: the label that counts nowhere.
+
+    Returns:
+      float32 ``[B]`` each: ``nll`` (nats a word), ``answer_accuracy`` (0 or 1) and
+      ``word_accuracy``.
+    """
+    mask = answer != pad
+    words = jnp.argmax(logits, axis=-1)
+    return {
+        "nll": jax.vmap(token_cross_entropy)(logits, answer, mask),
+        "answer_accuracy": jax.vmap(exact_match)(words, answer, mask),
+        "word_accuracy": jax.vmap(token_accuracy)(words, answer, mask),
+    }

@@ -1,0 +1,241 @@
+"""TokCom: a device sends compressed tokens over a noisy link, a server answers.
+
+    encoder -> compressor -> transmitter -> link at a random SNR -> receiver -> decoder
+
+Every part is trained together, end to end through the link.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+
+from m3jax import base
+from m3jax.channels import links
+from m3jax.nn import compressors, foundation, transceiver, vit
+from m3jax.nn import decoder as decoder_lib
+from m3jax.ops import losses, units
+
+
+@dataclasses.dataclass
+class LinkConfig:
+    """The wireless link.
+
+    Attributes:
+      kind: "analog" or "digital".
+      fading: "awgn" or "rayleigh".
+      block_length: channel uses that share one fading gain; None: the whole message
+        of one modality.
+      bits, qam_order: of the digital link.
+    """
+
+    kind: str = "analog"
+    fading: str = "rayleigh"
+    block_length: int | None = 32
+    bits: int = 4
+    qam_order: int = 16
+
+
+@dataclasses.dataclass
+class Config:
+    """Settings of TokCom.
+
+    Attributes:
+      sizes: encoders and decoder.
+      compressor: "window_pool" (published), "stride" (the public code),
+        "learned_queries" or "identity".
+      num_image_tokens, num_audio_tokens: tokens sent.
+      num_reals: real numbers a token is sent as; two make a channel use.
+      receiver_dim: hidden width of the receivers.
+      snr_conditioning: tell transmitters and receivers the SNR.
+      link: the link.
+      train_snr_db: range (low, high) that training draws the SNR from, uniformly in dB,
+        for each example; (inf, inf) trains with no channel noise and no fading.
+    """
+
+    sizes: foundation.FoundationConfig = dataclasses.field(
+        default_factory=foundation.FoundationConfig
+    )
+    compressor: str = "window_pool"
+    num_image_tokens: int = 16
+    num_audio_tokens: int = 8
+    num_reals: int = 64
+    receiver_dim: int = 192
+    snr_conditioning: bool = True
+    link: LinkConfig = dataclasses.field(default_factory=LinkConfig)
+    train_snr_db: tuple[float, float] = (-5.0, 25.0)
+
+    @property
+    def starts_from(self) -> tuple[str, ...]:
+        """Names of the parameters that a pretrained generalist gives."""
+        return ("image_encoder", "audio_encoder", "decoder")
+
+    def validate(self) -> None:
+        """Raises ValueError naming the first field that makes no sense."""
+        low, high = (units.check_snr_db(x) for x in self.train_snr_db)
+        if low > high:
+            raise ValueError(
+                f"system.train_snr_db is {tuple(self.train_snr_db)}; low exceeds high"
+            )
+        if math.isinf(high) and not math.isinf(low):
+            raise ValueError(
+                f"system.train_snr_db is {tuple(self.train_snr_db)}: a range needs two "
+                "finite ends; (inf, inf) means no channel noise"
+            )
+
+
+def make_system(config: Config) -> base.System:
+    """TokCom as a system.
+
+    Batches hold image, audio, question and answer; with ``snr_db`` float32 [B] the
+    message crosses the link at that SNR, without it at one drawn from the key.
+
+    Args:
+      config: settings.
+
+    Returns:
+      A system whose parameters are {M_encoder, M_compressor, M_transmitter, M_receiver
+      for the image and the audio, decoder}. ``predict["answer"]`` gives, for each
+      example, answer_accuracy (every word right), word_accuracy, nll (nats a word),
+      channel_uses, bits and energy; ``predict["generate"]`` says the answers, int32
+      [B, A]; ``predict["encode"]`` gives {modality: tokens [B, L, D]}, the part that
+      no SNR touches, which the other two take from a batch that holds it as "tokens".
+
+    Raises:
+      ValueError: a setting makes no sense.
+    """
+    config.validate()
+    parts = _Parts(config)
+
+    def loss(params, batch, key):
+        snr_key, link_key = jax.random.split(key)
+        low, high = config.train_snr_db
+        shape = batch["question"].shape[:1]
+        if math.isinf(high):
+            snr_db = jnp.full(shape, jnp.inf)
+        else:
+            snr_db = jax.random.uniform(snr_key, shape, minval=low, maxval=high)
+        scores = answer(params, {"snr_db": snr_db, **batch}, link_key)
+        means = {name: jnp.mean(value) for name, value in scores.items()}
+        metrics = {"answer_loss": means["nll"]}
+        for name in ("answer_accuracy", "channel_uses"):
+            metrics[name] = means[name]
+        return means["nll"], metrics
+
+    def receive(params, batch, key):
+        tokens = batch["tokens"] if "tokens" in batch else encode(params, batch)
+        received, costs = {}, []
+        keys = jax.random.split(key, len(foundation.MODALITIES))
+        for m, link_key in zip(foundation.MODALITIES, keys, strict=True):
+            received[m], cost = parts.send(
+                params, m, tokens[m], batch["snr_db"], link_key
+            )
+            costs.append(cost)
+        prefix = jnp.concatenate(list(received.values()), axis=1)
+        return prefix, jax.tree.map(lambda *x: sum(x), *costs)
+
+    def encode(params, batch):
+        return {m: parts.encode(params, m, batch) for m in foundation.MODALITIES}
+
+    def answer(params, batch, key):
+        prefix, cost = receive(params, batch, key)
+        logits = foundation.answer_logits(
+            parts.decoder,
+            params["decoder"],
+            prefix,
+            jnp.ones(prefix.shape[:2], bool),
+            batch["question"],
+            batch["answer"],
+        )
+        return {**losses.score_answers(logits, batch["answer"]), **cost}
+
+    def generate(params, batch, key):
+        prefix, _ = receive(params, batch, key)
+        return foundation.generate_answer(
+            parts.decoder,
+            params["decoder"],
+            prefix,
+            jnp.ones(prefix.shape[:2], bool),
+            batch["question"],
+            batch["answer"].shape[1],
+        )
+
+    return base.System(
+        init=lambda key, batch: parts.init(key),
+        loss=loss,
+        predict={
+            "answer": answer,
+            "generate": generate,
+            "encode": lambda params, batch, key: encode(params, batch),
+        },
+    )
+
+
+class _Parts:
+    """The networks and the link, and how their parameters are named."""
+
+    def __init__(self, config: Config):
+        sizes, link = config.sizes, config.link
+        counts = {"image": config.num_image_tokens, "audio": config.num_audio_tokens}
+        self.encoders = {m: vit.ViT(sizes.encoder(m)) for m in counts}
+        self.compressors = {
+            m: compressors.make_compressor(config.compressor, count)
+            for m, count in counts.items()
+        }
+        self.transmitter = transceiver.Transmitter(
+            config.num_reals, config.snr_conditioning
+        )
+        self.receiver = transceiver.Receiver(
+            sizes.dim, config.receiver_dim, config.snr_conditioning
+        )
+        self.decoder = decoder_lib.Decoder(sizes.decoder())
+        self.link = links.make_link(
+            link.kind, link.fading, link.block_length, link.bits, link.qam_order
+        )
+
+    def init(self, key: base.Array) -> base.Params:
+        keys = iter(jax.random.split(key, 9))
+        snr_db = jnp.zeros(1)
+        params = {}
+        for m, encoder in self.encoders.items():
+            x = jnp.zeros((1, *encoder.config.input_shape))
+            tokens, encoded = encoder.init_with_output(next(keys), x)
+            params[f"{m}_encoder"] = encoded["params"]
+            mask = jnp.ones(tokens.shape[:2], bool)
+            (short, _), made = self.compressors[m].init_with_output(
+                next(keys), tokens, mask
+            )
+            params[f"{m}_compressor"] = made.get("params", {})
+            symbols, made = self.transmitter.init_with_output(next(keys), short, snr_db)
+            params[f"{m}_transmitter"] = made["params"]
+            made = self.receiver.init(next(keys), symbols, snr_db)
+            params[f"{m}_receiver"] = made["params"]
+        width = self.decoder.config.dim
+        valid = jnp.ones((1, 1), bool)
+        made = self.decoder.init(next(keys), jnp.zeros((1, 1, width)), valid)
+        return {**params, "decoder": made["params"]}
+
+    def encode(self, params, m, batch) -> base.Array:
+        x = foundation.encoder_input(batch, m)
+        return self.encoders[m].apply({"params": params[f"{m}_encoder"]}, x)
+
+    def send(self, params, m, tokens, snr_db, key) -> tuple[base.Array, dict]:
+        """One modality's way from the device's tokens to the server's."""
+        mask = jnp.ones(tokens.shape[:2], bool)
+        short, mask = self.compressors[m].apply(
+            {"params": params[f"{m}_compressor"]}, tokens, mask
+        )
+        symbols = self.transmitter.apply(
+            {"params": params[f"{m}_transmitter"]}, short, snr_db
+        )
+        keys = jax.random.split(key, len(tokens))
+        out = jax.vmap(self.link)(keys, symbols, mask, snr_db)
+        received = self.receiver.apply(
+            {"params": params[f"{m}_receiver"]}, out.values, snr_db
+        )
+        return received, {
+            "channel_uses": out.channel_uses,
+            "bits": out.bits,
+            "energy": out.energy,
+        }

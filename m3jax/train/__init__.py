@@ -1,0 +1,1 @@
+"""Training: optimizers, the learner, the one host loop, checkpoints and records."""

@@ -1,0 +1,40 @@
+"""The persistent compilation cache: the second start of a run compiles nothing."""
+
+import os
+import pathlib
+
+import jax
+
+
+def enable_compilation_cache(
+    directory: str | os.PathLike[str] | None = None,
+) -> pathlib.Path | None:
+    """Keeps compiled programs on disk and finds them again at the next start.
+
+    Args:
+      directory: where; None takes ``JAX_COMPILATION_CACHE_DIR`` if set, else
+        ``m3jax/compiled`` below the user's cache directory.
+
+    Returns:
+      The directory in use, or None where none can be written; then a run only starts
+      more slowly.
+    """
+    chosen = pathlib.Path(
+        directory or os.environ.get("JAX_COMPILATION_CACHE_DIR") or _default()
+    ).expanduser()
+    try:
+        chosen.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    if not os.access(chosen, os.W_OK):
+        return None
+    jax.config.update("jax_compilation_cache_dir", str(chosen))
+    # Small programs count too: a start consists of many of them.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    return chosen
+
+
+def _default() -> pathlib.Path:
+    caches = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(caches) / "m3jax" / "compiled"

@@ -1,0 +1,62 @@
+"""The supervised learner: a system and an optimizer become ``init`` and ``step``."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from m3jax import base
+from m3jax.ops import paths
+from m3jax.train import optimizers
+
+
+def make_learner(
+    system: base.System,
+    config: optimizers.OptimizerConfig,
+    steps: int,
+    warm_start: base.Params | None = None,
+) -> base.Learner:
+    """Makes a learner that descends ``system.loss``.
+
+    Only the trainable partition is differentiated, so a frozen encoder costs no
+    backward pass.
+
+    Args:
+      system: the system to train.
+      config: the optimizer, and which paths train.
+      steps: length of the run, for the learning-rate schedule.
+      warm_start: parameters laid by path over those of ``system.init``, such as
+        pretrained ones; None keeps all of them.
+
+    Returns:
+      A learner whose step reports ``loss``, ``grad_norm`` (before clipping) and the
+      system's own metrics.
+    """
+    config.validate()
+
+    def init(key: base.Array, batch: base.Batch) -> base.TrainState:
+        params = system.init(key, batch)
+        if warm_start is not None:
+            params = paths.overlay(params, warm_start)
+        optimizer = optimizers.make_optimizer(config, steps, params)
+        return base.TrainState(jnp.int32(0), params, optimizer.init(params))
+
+    def step(
+        state: base.TrainState, batch: base.Batch, key: base.Array
+    ) -> tuple[base.TrainState, base.Metrics]:
+        trains = paths.mask(state.params, config.trainable)
+
+        def loss_fn(trainable: base.Params) -> tuple[base.Array, base.Metrics]:
+            return system.loss(paths.merge(trainable, state.params), batch, key)
+
+        trainable = paths.select(state.params, trains)
+        (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(trainable)
+        optimizer = optimizers.make_optimizer(config, steps, state.params)
+        # Zeros stand for the frozen gradients; being unused, they are never computed.
+        full_grads = paths.merge(grads, jax.tree.map(jnp.zeros_like, state.params))
+        updates, opt_state = optimizer.update(full_grads, state.opt_state, state.params)
+        updated = optax.apply_updates(trainable, paths.select(updates, trains))
+        params = paths.merge(updated, state.params)
+        metrics = {**metrics, "loss": loss, "grad_norm": optax.tree.norm(grads)}
+        return base.TrainState(state.step + 1, params, opt_state, state.extra), metrics
+
+    return base.Learner(init=init, step=step)

@@ -1,0 +1,102 @@
+"""Metrics on disk: JSON lines, and TensorBoard where tensorboardX is installed."""
+
+import json
+import os
+import pathlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from m3jax.train import disk, typed_json
+
+
+class MetricWriter:
+    """Appends one JSON object a line: ``{"step", "wall_seconds", name: value, ...}``.
+
+    ``wall_seconds`` counts on over the pauses between a run and its resumption.
+
+    Args:
+      directory: where ``metrics.jsonl`` goes.
+      tensorboard: also write TensorBoard events, if tensorboardX is installed.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], tensorboard: bool = True):
+        self._path = pathlib.Path(directory) / "metrics.jsonl"
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._board = _open_board(self._path.parent) if tensorboard else None
+        self._start_clock(read(self._path) if self._path.exists() else [])
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes the values measured after ``step`` updates; flushed at once."""
+        row = {"step": step, "wall_seconds": round(self._wall_seconds(), 3)}
+        line = typed_json.dumps({**row, **values}) + "\n"
+        with (
+            disk.explained("metrics", self._path),
+            self._path.open("a", encoding="utf-8") as file,
+        ):
+            file.write(line)
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
+
+    def truncate(self, step: int) -> None:
+        """Drops the rows beyond ``step``, which a run resumed there writes again."""
+        if not self._path.exists():
+            return
+        rows = [row for row in read(self._path) if row["step"] <= step]
+        lines = [typed_json.dumps(row) + "\n" for row in rows]
+        disk.write_text(self._path, "".join(lines))
+        self._start_clock(rows)
+
+    def close(self) -> None:
+        """Closes the TensorBoard file, if there is one."""
+        if self._board is not None:
+            self._board.close()
+
+    def _start_clock(self, rows: list[dict[str, Any]]) -> None:
+        before = rows[-1]["wall_seconds"] if rows else 0.0
+        self._origin = time.perf_counter() - before
+
+    def _wall_seconds(self) -> float:
+        return time.perf_counter() - self._origin
+
+
+def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Reads a ``metrics.jsonl`` file; a last line cut short by a kill is left out.
+
+    Args:
+      path: the file, or the directory that holds it.
+
+    Returns:
+      One dict a line, in order.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: a line before the last is not JSON.
+    """
+    path = pathlib.Path(path)
+    path = path / "metrics.jsonl" if path.is_dir() else path
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(_revive(json.loads(line)))
+        except json.JSONDecodeError as error:
+            if number < len(lines):
+                raise ValueError(f"{path} line {number} is not JSON") from error
+    return rows
+
+
+def _revive(row: dict[str, Any]) -> dict[str, Any]:
+    special = ("nan", "inf", "-inf")
+    return {
+        name: float(value) if value in special else value for name, value in row.items()
+    }
+
+
+def _open_board(directory: pathlib.Path) -> Any:
+    try:
+        import tensorboardX
+    except ImportError:
+        return None
+    return tensorboardX.SummaryWriter(str(directory / "tensorboard"))

@@ -1,0 +1,67 @@
+"""Where batches come from: an iterator, its position, and the copy to the devices."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from m3jax import base
+from m3jax.train import sharding
+
+
+class DataEndedError(ValueError):
+    """The batches ran out before the run was over."""
+
+
+class Source:
+    """Pulls host batches and starts their copy to the devices.
+
+    Args:
+      batches: host batches. If the iterator has ``get_state`` and ``set_state``, as
+        grain's have, its position can be saved and restored.
+      mesh: the devices to cut batches over.
+    """
+
+    def __init__(self, batches: Iterable[base.Batch], mesh: Mesh):
+        self._iterator = iter(batches)
+        self._mesh = mesh
+        self._held: base.Batch | None = None
+        self._pulled = 0
+
+    def shapes(self) -> base.Batch:
+        """Returns the abstract batch; the batch looked at is still pulled first."""
+        self._held = self._next()
+        # The dtypes are those the devices will hold: int64 becomes int32, for one.
+        on_device = jax.eval_shape(lambda batch: batch, self._held)
+        return sharding.with_sharding(on_device, sharding.split(self._mesh))
+
+    def pull(self) -> base.Batch:
+        """Returns the next batch; its copy to the devices goes on in the background."""
+        batch, self._held = self._held, None
+        return sharding.put_batch(self._next() if batch is None else batch, self._mesh)
+
+    def position(self) -> Any:
+        """Returns the position after the batches pulled so far; None if not kept."""
+        get_state = getattr(self._iterator, "get_state", None)
+        return None if get_state is None else get_state()
+
+    def rewind(self, position: Any) -> bool:
+        """Goes to a saved position; returns False if the iterator keeps none."""
+        set_state = getattr(self._iterator, "set_state", None)
+        if set_state is None or position is None:
+            return False
+        set_state(position)
+        self._held = None
+        return True
+
+    def _next(self) -> base.Batch:
+        try:
+            batch = next(self._iterator)
+        except StopIteration:
+            raise DataEndedError(
+                f"the data ended after {self._pulled} batches, before the run did;"
+                " make it repeat, or set fewer train.steps"
+            ) from None
+        self._pulled += 1
+        return batch
