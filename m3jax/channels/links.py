@@ -105,8 +105,9 @@ class DigitalLink:
     """Quantises each value and sends the bits by Gray QAM, uncoded, hard decisions.
 
     A token's ``R * bits`` bits fill whole symbols (the last one is filled up with zero
-    bits), so tokens never share a symbol and padding costs nothing. The constellation
-    has unit mean energy over equally likely bits; the energy really sent is counted.
+    bits), so tokens never share a symbol and padding costs nothing. Bits are scrambled
+    by a fixed sequence, which makes them equally likely: then the constellation has unit
+    mean energy, whatever the values. The energy really sent is counted.
 
     Surrogate gradient, since decisions have none: that of the normalised and clipped
     values, as if every bit arrived; by ``snr_db`` it is 0.
@@ -167,15 +168,13 @@ class DigitalLink:
         per_symbol = modulation.bits_per_symbol(self.qam_order)
         bits = bits_lib.from_integers(indices, self.bits).reshape(num_tokens, -1)
         fill = -(num_values * self.bits) % per_symbol
-        bits = jnp.pad(bits, ((0, 0), (0, fill)))
-        return modulation.modulate(
-            bits.reshape(num_tokens, -1, per_symbol), self.qam_order
-        )
+        bits = jnp.pad(bits, ((0, 0), (0, fill))).reshape(num_tokens, -1, per_symbol)
+        return modulation.modulate(bits_lib.scramble(bits), self.qam_order)
 
     def _demodulate(self, x: base.Array, shape: tuple[int, int]) -> base.Array:
         """Equalised symbols ``[L, S]`` to indices ``[L, R]``."""
-        bits = modulation.demodulate(x, self.qam_order).reshape(shape[0], -1)
-        bits = bits[:, : shape[1] * self.bits]
+        bits = bits_lib.scramble(modulation.demodulate(x, self.qam_order))
+        bits = bits.reshape(shape[0], -1)[:, : shape[1] * self.bits]
         return bits_lib.to_integers(bits.reshape(*shape, self.bits))
 
 

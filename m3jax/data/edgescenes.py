@@ -44,6 +44,7 @@ class EdgeScenesConfig(tfds.core.BuilderConfig):
             "seed": self.seed,
             "sizes": self.sizes,
             "settings": repr(self.settings),
+            "shapes": {n: list(shape) for n, (shape, _) in examples.FEATURES.items()},
         }
 
 

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from absl import logging
 
 from m3jax.data import canvas, scenes, sounds, words
 
@@ -106,9 +107,6 @@ def records(
       places: (split, index) of the examples.
       num_processes: drawing processes beside this one, 0 for none; by default one per
         core, at most 4, if there is enough to draw. The records do not depend on it.
-
-    Raises:
-      RuntimeError: a drawing process ended early.
     """
     if num_processes is None:
         num_processes = min(4, os.cpu_count() or 1)
@@ -119,17 +117,18 @@ def records(
             yield record(settings, seed, split, index)
         return
     with contextlib.ExitStack() as stack:
-        shares = [places[first::num_processes] for first in range(num_processes)]
-        workers = [
-            stack.enter_context(_worker((settings, seed, share))) for share in shares
-        ]
-        for _, worker in zip(places, itertools.cycle(workers), strict=False):
-            yield _receive(worker)
+        workers = [stack.enter_context(_worker()) for _ in range(num_processes)]
+        for first, worker in enumerate(workers):
+            _send(worker, (settings, seed, places[first::num_processes]))
+        for place, worker in zip(places, itertools.cycle(workers), strict=False):
+            # What a lost process should have drawn is drawn here, and if it is the
+            # drawing that fails, this is where the caller sees why.
+            yield _receive(worker) or record(settings, seed, *place)
 
 
 @contextlib.contextmanager
-def _worker(job: tuple) -> Iterator[subprocess.Popen]:
-    """A process that draws a job's records and writes them to its output.
+def _worker() -> Iterator[subprocess.Popen]:
+    """A process that draws the records of a job that it is sent.
 
     It runs this module and not the caller's script, as multiprocessing would: so the
     first use of the data may stand unguarded in a script or a notebook.
@@ -141,30 +140,36 @@ def _worker(job: tuple) -> Iterator[subprocess.Popen]:
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, env=env, **pipes) as process:
         try:
-            pickle.dump(job, process.stdin)
-            process.stdin.close()
             yield process
         finally:
             process.kill()
 
 
-def _receive(process: subprocess.Popen) -> dict:
+def _send(process: subprocess.Popen, job: tuple) -> None:
+    with contextlib.suppress(BrokenPipeError), process.stdin:  # lost already
+        pickle.dump(job, process.stdin)
+
+
+def _receive(process: subprocess.Popen) -> dict | None:
+    """The next record of a process, or None from the moment that it is lost."""
+    if process.stdout.closed:
+        return None
     try:
         return pickle.load(process.stdout)
     except (EOFError, pickle.UnpicklingError) as error:
+        logging.warning("a process that draws scenes was lost: %r", error)
         process.kill()
-        raise RuntimeError(
-            "a process that draws scenes ended early; what it printed above says why"
-        ) from error
+        process.stdout.close()
+        return None
 
 
 def _work() -> None:
     """Draws the job on standard input; ends when its reader has gone."""
     settings, seed, places = pickle.load(sys.stdin.buffer)
-    with contextlib.suppress(BrokenPipeError):
+    with os.fdopen(os.dup(1), "wb") as out, contextlib.suppress(BrokenPipeError):
+        os.dup2(2, 1)  # whatever prints shall not print between the records
         for split, index in places:
-            pickle.dump(record(settings, seed, split, index), sys.stdout.buffer)
-        sys.stdout.buffer.flush()
+            pickle.dump(record(settings, seed, split, index), out)
 
 
 if __name__ == "__main__":

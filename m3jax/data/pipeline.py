@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import grain
 import numpy as np
+from absl import flags
 
 from m3jax.data import edgescenes, examples, prepare, scenes
 
@@ -185,6 +186,10 @@ def batches(
         grain.ReadOptions(num_threads=1, prefetch_buffer_size=_PREFETCHED)
     )
     if num_workers:
+        if (
+            not flags.FLAGS.is_parsed()
+        ):  # in a notebook; grain asks for flags of its own
+            flags.FLAGS.mark_as_parsed()
         stream = stream.mp_prefetch(
             grain.MultiprocessingOptions(
                 num_workers, per_worker_buffer_size=_PREFETCHED

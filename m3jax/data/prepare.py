@@ -135,6 +135,8 @@ def _open(config, root: pathlib.Path, folder: pathlib.Path) -> edgescenes.EdgeSc
 
 def _fault(builder: edgescenes.EdgeScenes, sizes: dict[str, int]) -> str | None:
     """Says what is missing from the files, if anything."""
+    if not (builder.data_path / "metadata.json").exists():
+        return "metadata.json is missing"
     if set(builder.info.splits) != set(sizes):
         return f"it lists {sorted(builder.info.splits)} and not {sorted(sizes)}"
     for split in sizes:

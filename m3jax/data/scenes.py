@@ -72,6 +72,11 @@ class SceneSettings:
             raise ValueError(f"audio_snr_db is {self.audio_snr_db}; low exceeds high")
 
 
+def needed(skill: str) -> tuple[str, ...]:
+    """The modalities without which a skill's questions can't be answered."""
+    return _NEEDS[skill]
+
+
 def draw(settings: SceneSettings, seed: int, split: str, index: int) -> dict:
     """Draws one example.
 
@@ -120,7 +125,7 @@ def _truth(skill: str) -> dict[str, np.ndarray]:
     if not core.any():
         core, helpful = helpful, np.zeros_like(helpful)
     return {
-        "needs": np.array([name in _NEEDS[skill] for name in MODALITIES]),
+        "needs": np.array([name in needed(skill) for name in MODALITIES]),
         "core_experts": core,
         "irrelevant_experts": ~(core | helpful),
     }

@@ -71,8 +71,9 @@ class Checkpointer:
             raise ValueError(f"best_mode must be 'max' or 'min', got {best_mode!r}")
         self.directory = pathlib.Path(directory).absolute()
         self._best_metric, self._best_mode = best_metric, best_mode
-        self._config = config
+        self._config, self._read_only = config, read_only
         self._torn: set[int] = set()
+        self._failed = False
         # Orbax logs at length, with tracebacks, what is raised here as one error.
         std_logging.getLogger("absl").addFilter(_is_not_from_orbax)
         policies: list[Any] = [checkpoint_managers.LatestN(keep)]
@@ -100,8 +101,8 @@ class Checkpointer:
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         # What is already being raised must not be hidden by a failure to close.
-        with contextlib.suppress(*([Exception] if error is not None else [])):
-            self.close()
+        self._failed = self._failed or error is not None
+        self.close()
 
     def steps(self) -> list[int]:
         """Returns the saved steps, oldest first."""
@@ -165,12 +166,14 @@ class Checkpointer:
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits, then frees the background threads."""
-        try:
-            self.wait()
-        finally:
-            self._manager.close()
-            std_logging.getLogger("absl").removeFilter(_is_not_from_orbax)
+        """Waits, then frees the background threads; a told error is not told again."""
+        with contextlib.suppress(*([Exception] if self._failed else [])):
+            try:
+                self.wait()
+            finally:
+                std_logging.getLogger("absl").removeFilter(_is_not_from_orbax)
+                self._manager.close()
+        self._remove_unfinished()
 
     def restore(self, abstract: base.TrainState, step: int | None = None) -> Restored:
         """Restores a step onto the devices at hand, however many saved it.
@@ -187,6 +190,7 @@ class Checkpointer:
           FileNotFoundError: there is no checkpoint, no such step, or none is whole.
           ValueError: the saved tree is not the wanted one; names the first paths.
         """
+        self.wait()
         steps = self.steps()
         if not steps:
             raise FileNotFoundError(f"no checkpoint in {self.directory}")
@@ -260,20 +264,23 @@ class Checkpointer:
         try:
             yield
         except Exception as error:
+            self._failed = True
             if not disk.means_full(error):
                 raise
             what = "a checkpoint" if step is None else f"the checkpoint of step {step}"
-            whole = self._drop_unfinished()
+            self._remove_unfinished()
+            whole = cards.list_steps(self.directory)
             kept = f"step {whole[-1]} is safe" if whole else "there is none before it"
             raise disk.DiskFullError(f"{what} ({kept})", self.directory) from error
 
-    def _drop_unfinished(self) -> list[int]:
-        """Frees what a failed save has written; returns the steps that are on disk."""
+    def _remove_unfinished(self) -> None:
+        """Frees what a failed save has written; a running one is waited for first."""
+        if self._read_only or not self._failed:
+            return
         with contextlib.suppress(Exception):
             self._manager.wait_until_finished()
         for unfinished in self.directory.glob("*.orbax-checkpoint-tmp*"):
             shutil.rmtree(unfinished, ignore_errors=True)
-        return cards.list_steps(self.directory)
 
 
 def save_params(

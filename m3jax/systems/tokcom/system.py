@@ -51,7 +51,8 @@ class Config:
       snr_conditioning: tell transmitters and receivers the SNR.
       link: the link.
       train_snr_db: range (low, high) that training draws the SNR from, uniformly in dB,
-        for each example; (inf, inf) trains with no channel noise and no fading.
+        for each example.
+      channel_in_training: False trains with a link that only scales, as a baseline.
     """
 
     sizes: foundation.FoundationConfig = dataclasses.field(
@@ -65,6 +66,7 @@ class Config:
     snr_conditioning: bool = True
     link: LinkConfig = dataclasses.field(default_factory=LinkConfig)
     train_snr_db: tuple[float, float] = (-5.0, 25.0)
+    channel_in_training: bool = True
 
     @property
     def starts_from(self) -> tuple[str, ...]:
@@ -73,15 +75,11 @@ class Config:
 
     def validate(self) -> None:
         """Raises ValueError naming the first field that makes no sense."""
-        low, high = (units.check_snr_db(x) for x in self.train_snr_db)
-        if low > high:
+        low, high = (float(units.check_snr_db(x)) for x in self.train_snr_db)
+        if not low <= high < math.inf:
             raise ValueError(
-                f"system.train_snr_db is {tuple(self.train_snr_db)}; low exceeds high"
-            )
-        if math.isinf(high) and not math.isinf(low):
-            raise ValueError(
-                f"system.train_snr_db is {tuple(self.train_snr_db)}: a range needs two "
-                "finite ends; (inf, inf) means no channel noise"
+                f"system.train_snr_db is {tuple(self.train_snr_db)}; give a low and a "
+                "high finite SNR in dB, or set system.channel_in_training=False"
             )
 
 
@@ -89,7 +87,7 @@ def make_system(config: Config) -> base.System:
     """TokCom as a system.
 
     Batches hold image, audio, question and answer; with ``snr_db`` float32 [B] the
-    message crosses the link at that SNR, without it at one drawn from the key.
+    message crosses the link at that SNR; ``loss`` draws one when it is missing.
 
     Args:
       config: settings.
@@ -112,10 +110,9 @@ def make_system(config: Config) -> base.System:
         snr_key, link_key = jax.random.split(key)
         low, high = config.train_snr_db
         shape = batch["question"].shape[:1]
-        if math.isinf(high):
+        snr_db = jax.random.uniform(snr_key, shape, minval=low, maxval=high)
+        if not config.channel_in_training:
             snr_db = jnp.full(shape, jnp.inf)
-        else:
-            snr_db = jax.random.uniform(snr_key, shape, minval=low, maxval=high)
         scores = answer(params, {"snr_db": snr_db, **batch}, link_key)
         means = {name: jnp.mean(value) for name, value in scores.items()}
         metrics = {"answer_loss": means["nll"]}
@@ -124,6 +121,8 @@ def make_system(config: Config) -> base.System:
         return means["nll"], metrics
 
     def receive(params, batch, key):
+        if "snr_db" not in batch:
+            raise ValueError("the batch needs snr_db, float32 [B] in dB")
         tokens = batch["tokens"] if "tokens" in batch else encode(params, batch)
         received, costs = {}, []
         keys = jax.random.split(key, len(foundation.MODALITIES))

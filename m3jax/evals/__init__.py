@@ -1,0 +1,1 @@
+"""Evaluation: SNR sweeps, tidy records, tables and plots."""

@@ -1,0 +1,80 @@
+"""What a guesser gets who neither sees nor hears: the floor under every accuracy."""
+
+import collections
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from m3jax import base
+
+
+def question_only(
+    train: Mapping[str, np.ndarray], test: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """Answers each question by the answer it most often had in training.
+
+    No function of the question alone does better, up to the noise of counting.
+
+    Args:
+      train: holds question [n, Q] and answer [n, A], int.
+      test: the same, m examples.
+
+    Returns:
+      float64 [m], 1 where the whole answer is right; 0 for a question never seen.
+    """
+    counts = collections.defaultdict(collections.Counter)
+    for question, answer in zip(train["question"], train["answer"], strict=True):
+        counts[question.tobytes()][answer.tobytes()] += 1
+    best = {question: seen.most_common(1)[0][0] for question, seen in counts.items()}
+    pairs = zip(test["question"], test["answer"], strict=True)
+    return np.array([best.get(q.tobytes()) == a.tobytes() for q, a in pairs], float)
+
+
+def chance(
+    train: Mapping[str, np.ndarray], test: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """Chance to guess right among all answers of the skill, each equally likely.
+
+    Args:
+      train: holds skill [n] and answer [n, A], int.
+      test: the same, m examples.
+
+    Returns:
+      float64 [m]: 1 / (number of different answers of that skill in training); 0 for a
+      skill never seen.
+    """
+    answers = collections.defaultdict(set)
+    for skill, answer in zip(train["skill"], train["answer"], strict=True):
+        answers[int(skill)].add(answer.tobytes())
+    return np.array([1 / max(len(answers[int(s)]), 1) * bool(answers[int(s)])
+                     for s in test["skill"]])
+
+
+def to_records(
+    values: np.ndarray,
+    test: Mapping[str, np.ndarray],
+    *,
+    system: str,
+    variant: str,
+    groups: Sequence[str],
+) -> list[base.Record]:
+    """Rows of the mean over all examples and over each group, without SNR.
+
+    Args:
+      values: float [m], accuracy of each example.
+      test: holds skill [m], indices into ``groups``.
+      system: name of the system it is measured beside.
+      variant: name of the baseline.
+      groups: names of the skills.
+
+    Returns:
+      Rows named ``answer_accuracy`` and ``answer_accuracy/group``.
+    """
+    rows = {"answer_accuracy": values}
+    for index, group in enumerate(groups):
+        if (test["skill"] == index).any():
+            rows[f"answer_accuracy/{group}"] = values[test["skill"] == index]
+    return [
+        base.Record(system, variant, None, 0, metric, float(np.mean(part)), "1")
+        for metric, part in rows.items()
+    ]

@@ -1,0 +1,108 @@
+"""How every picture looks: colours, an SNR axis that can show infinity, labels."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from matplotlib import axes as mpl_axes
+from matplotlib import figure as mpl_figure
+from matplotlib import ticker
+from matplotlib.backends import backend_agg
+
+# Okabe and Ito: told apart with every common colour blindness; markers help in grey.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_DASHES = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
+GREY = "#555555"
+
+
+class Style(NamedTuple):
+    """Colour, marker and dashes of one line."""
+
+    colour: str
+    marker: str
+    dashes: object
+
+
+def styles(names: Iterable[str]) -> dict[str, Style]:
+    """Gives each name, in order of appearance, a style; beyond six they come again."""
+    return {
+        name: Style(
+            _COLOURS[i % len(_COLOURS)],
+            _MARKERS[i % len(_MARKERS)],
+            _DASHES[i % len(_DASHES)],
+        )
+        for i, name in enumerate(dict.fromkeys(names))
+    }
+
+
+class SnrAxis:
+    """Where an SNR stands: no noise (``inf``) a gap to the right of the others.
+
+    Args:
+      snrs_db: the SNRs to show, in dB.
+    """
+
+    def __init__(self, snrs_db: Iterable[float]):
+        values = sorted(set(snrs_db))
+        self._finite = [snr for snr in values if math.isfinite(snr)]
+        self._has_infinite = len(self._finite) < len(values)
+        first, last = (self._finite[0], self._finite[-1]) if self._finite else (0, 0)
+        self._infinite = last + (0.15 * (last - first) or 1.0)
+
+    def __call__(self, snr_db: float) -> float:
+        """The position of an SNR."""
+        return snr_db if math.isfinite(snr_db) else self._infinite
+
+    def label(self, ax: mpl_axes.Axes) -> None:
+        """Sets the ticks and the axis label."""
+        ticks: list[float] = []
+        if self._finite:
+            low, high = self._finite[0], self._finite[-1]
+            locator = ticker.MaxNLocator(nbins=6, steps=[1, 2, 5, 10])
+            ticks = [t for t in locator.tick_values(low, high) if low <= t <= high]
+        labels = [f"{tick:g}".replace("-", "\N{MINUS SIGN}") for tick in ticks]
+        if self._has_infinite:
+            ticks, labels = [*ticks, self._infinite], [*labels, "\N{INFINITY}"]
+        ax.set_xticks(ticks, labels)
+        ax.set_xlabel("SNR Es/N0 (dB)")
+
+
+def value_label(metric: str, unit: str) -> str:
+    """Name and unit of a metric for people; the unit ``"1"`` is shown in per cent."""
+    return f"{metric.replace('_', ' ')} ({'%' if unit == '1' else unit})"
+
+
+def show_values(ax: mpl_axes.Axes, metric: str, unit: str) -> None:
+    """Labels the value axis; fractions (unit ``"1"``) run from 0 to 100 %."""
+    ax.set_ylabel(value_label(metric, unit))
+    if unit == "1":
+        ax.set_ylim(0.0, 1.02)
+        ax.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, symbol=None))
+    tidy(ax)
+
+
+def tidy(ax: mpl_axes.Axes) -> None:
+    """A light grid, and no box."""
+    ax.grid(alpha=0.3, lw=0.6)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def share_legend(fig: mpl_figure.Figure, panels: Sequence[mpl_axes.Axes]) -> None:
+    """One legend above all panels instead of one in each."""
+    named: dict[str, object] = {}
+    for ax in panels:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
+        if ax.get_legend() is not None:
+            ax.get_legend().remove()
+    fig.legend(
+        named.values(), named.keys(), loc="outside upper center", ncols=4, frameon=False
+    )
+
+
+def new_figure(width: float = 6.0, height: float = 4.0) -> mpl_figure.Figure:
+    """A figure of so many inches that needs no display and no closing."""
+    fig = mpl_figure.Figure(figsize=(width, height), layout="constrained")
+    backend_agg.FigureCanvasAgg(fig)
+    return fig

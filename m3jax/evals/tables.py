@@ -1,0 +1,97 @@
+"""Markdown tables of summarised records."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+from m3jax.evals import records as records_lib
+
+
+def markdown(
+    summaries: Iterable[records_lib.Summary],
+    *,
+    rows: str = "snr_db",
+    columns: str = "variant",
+    digits: int = 1,
+) -> str:
+    """Lays summaries out as a Markdown table of ``mean ± half interval``.
+
+    Fractions (unit ``"1"``) are shown in per cent. Where there is one seed, and so no
+    interval, the mean stands alone; a missing cell is a dash.
+
+    Args:
+      summaries: what ``records.aggregate`` returned, of one unit.
+      rows: the field that makes the rows.
+      columns: the field that makes the columns.
+      digits: digits after the point.
+
+    Returns:
+      The table, without a newline at its end.
+
+    Raises:
+      ValueError: there is nothing to show, a field is unknown, units differ, or two
+        summaries fall into one cell.
+
+    Example:
+      >>> row = records_lib.Summary("s", "a", 0.0, "accuracy", 0.5, 0.4, 0.6, 5, "1")
+      >>> print(markdown([row]))
+      | SNR (dB) | a (%) |
+      |---|---|
+      | 0 | 50.0 ± 10.0 |
+    """
+    summaries = list(summaries)
+    _check(summaries, (rows, columns))
+    unit = summaries[0].unit
+    cells: dict[tuple, str] = {}
+    for summary in summaries:
+        place = getattr(summary, rows), getattr(summary, columns)
+        if place in cells:
+            raise ValueError(
+                f"two summaries have {rows} {place[0]!r} and {columns} {place[1]!r}; "
+                "select fewer, or lay them out by another field."
+            )
+        cells[place] = _cell(summary, 100.0 if unit == "1" else 1.0, digits)
+    row_keys = list(dict.fromkeys(row for row, _ in cells))
+    column_keys = list(dict.fromkeys(column for _, column in cells))
+    shown = "%" if unit == "1" else unit
+    head = [_field_name(rows), *(f"{_key(key)} ({shown})" for key in column_keys)]
+    lines = [_line(head), "|" + "---|" * len(head)]
+    for row in row_keys:
+        values = [cells.get((row, column), "-") for column in column_keys]
+        lines.append(_line([_key(row), *values]))
+    return "\n".join(lines)
+
+
+def _check(summaries: Sequence[records_lib.Summary], fields: Sequence[str]) -> None:
+    if not summaries:
+        raise ValueError("there is no summary to show.")
+    for field in fields:
+        if field not in records_lib.Summary._fields:
+            raise ValueError(
+                f"summaries have no field {field!r}; they have "
+                f"{records_lib.Summary._fields}."
+            )
+    units = sorted({summary.unit for summary in summaries})
+    if len(units) > 1:
+        raise ValueError(f"one table shows one unit, got {units}.")
+
+
+def _cell(summary: records_lib.Summary, scale: float, digits: int) -> str:
+    mean = f"{scale * summary.mean:.{digits}f}"
+    if math.isnan(summary.low):
+        return mean
+    half = scale * (summary.high - summary.low) / 2.0
+    return f"{mean} ± {half:.{digits}f}"
+
+
+def _key(key: object) -> str:
+    if key is None:
+        return "any"
+    return f"{key:g}" if isinstance(key, float) else str(key)
+
+
+def _field_name(field: str) -> str:
+    return "SNR (dB)" if field == "snr_db" else field.replace("_", " ")
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,1 @@
+"""Conformance checkers for channels, links and systems, for use outside too."""

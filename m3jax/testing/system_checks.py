@@ -1,0 +1,102 @@
+"""What every system must hold, whatever its paper says."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from m3jax import base
+from m3jax.testing import gradients, traces
+
+SNRS_DB = (-20.0, 10.0, 40.0)
+"""SNRs in dB that one trace of each predict function must serve."""
+
+
+def check_system(
+    system: base.System,
+    batch: base.Batch,
+    key: base.Array,
+    reaches: tuple[str, ...] = (),
+    rtol: float = 1e-3,
+    atol: float = 1e-4,
+) -> None:
+    """Checks a system against ``base.System``.
+
+    ``init`` is deterministic; ``loss`` is a finite scalar with scalar metrics and
+    finite gradients, equal under jit and eager, and vmaps over keys; every ``predict``
+    gives arrays with a leading batch axis, equal under jit and eager, and is traced
+    once for all SNRs; each consumes its key once.
+
+    Args:
+      system: the system.
+      batch: a training batch, small.
+      key: random key.
+      reaches: patterns of parameter paths that the loss's gradient must reach, as for
+        ``gradients.check_gradients_reach``.
+      rtol: relative tolerance between jit and eager.
+      atol: absolute tolerance between jit and eager.
+
+    Raises:
+      AssertionError: names what does not hold.
+    """
+    batch = jax.tree.map(jnp.asarray, dict(batch))
+    init_key, loss_key, predict_key = jax.random.split(key, 3)
+    init = jax.jit(system.init)
+    params = init(init_key, batch)
+    jax.tree.map(np.testing.assert_array_equal, params, init(init_key, batch))
+    gradients.assert_finite(params, "initial parameters")
+    _check_loss(system, params, batch, loss_key, rtol, atol)
+    grads = jax.jit(jax.grad(system.loss, has_aux=True))(params, batch, loss_key)[0]
+    gradients.assert_finite(grads, "gradient of the loss")
+    gradients.check_gradients_reach(grads, reaches)
+    for name in system.predict:
+        _check_predict(system, name, params, batch, predict_key, rtol, atol)
+
+
+def _check_loss(system, params, batch, key, rtol, atol) -> None:
+    keys = jnp.stack([key, jax.random.fold_in(key, 1)])
+    with jax.debug_key_reuse(True):
+        calls = [(params, batch, jax.random.clone(k)) for k in keys]
+        jitted = traces.assert_no_retrace(system.loss, calls)
+    loss, metrics = jitted[0]
+    assert loss.shape == (), f"loss has shape {loss.shape}, must be a scalar."
+    for name, value in metrics.items():
+        assert value.shape == (), f"metric {name!r} has shape {value.shape}."
+    gradients.assert_finite(jitted, "loss and metrics")
+    eager = system.loss(params, batch, key)
+    _assert_close(eager, jitted[0], rtol, atol, "loss: jit and eager")
+    batched = jax.jit(jax.vmap(system.loss, (None, None, 0)))(params, batch, keys)
+    for i, one in enumerate(jitted):
+        row = jax.tree.map(lambda a, i=i: a[i], batched)
+        _assert_close(row, one, rtol, atol, "loss: vmap over keys and loop")
+
+
+def _check_predict(system, name, params, batch, key, rtol, atol) -> None:
+    predict = system.predict[name]
+    batch_size = next(iter(batch.values())).shape[0]
+    batches = [
+        {**batch, "snr_db": jnp.full((batch_size,), snr_db, jnp.float32)}
+        for snr_db in SNRS_DB
+    ]
+    with jax.debug_key_reuse(True):
+        calls = [(params, b, jax.random.clone(key)) for b in batches]
+        outputs = traces.assert_no_retrace(predict, calls)
+    for output in outputs:
+        gradients.assert_finite(output, f"predict[{name!r}]")
+        for leaf in jax.tree.leaves(output):
+            assert leaf.shape[:1] == (batch_size,), (
+                f"predict[{name!r}] gave {leaf.shape} for a batch of {batch_size}."
+            )
+    eager = predict(params, batches[-1], key)
+    _assert_close(eager, outputs[-1], rtol, atol, f"predict[{name!r}]: jit and eager")
+
+
+def _assert_close(a: Any, b: Any, rtol: float, atol: float, what: str) -> None:
+    jax.tree.map(
+        lambda p, q: np.testing.assert_allclose(
+            np.asarray(p), np.asarray(q), rtol=rtol, atol=atol, err_msg=what
+        ),
+        a,
+        b,
+    )

@@ -1,0 +1,43 @@
+"""Markdown tables."""
+
+import math
+
+import pytest
+
+from m3jax.evals import records, tables
+
+
+def _summary(variant="a", snr_db=0.0, mean=0.5, half=0.1, unit="1", metric="m"):
+    low, high = mean - half, mean + half
+    return records.Summary("s", variant, snr_db, metric, mean, low, high, 5, unit)
+
+
+def test_table_has_a_row_an_snr_and_a_column_a_variant():
+    rows = [_summary("a", -2.5), _summary("a", math.inf), _summary("b", -2.5, 0.251)]
+    assert tables.markdown(rows).splitlines() == [
+        "| SNR (dB) | a (%) | b (%) |",
+        "|---|---|---|",
+        "| -2.5 | 50.0 ± 10.0 | 25.1 ± 10.0 |",
+        "| inf | 50.0 ± 10.0 | - |",
+    ]
+
+
+def test_any_two_fields_can_lay_out_a_table_and_units_are_kept():
+    rows = [_summary(metric=name, mean=2.0, half=math.nan, unit="s") for name in "pq"]
+    table = tables.markdown(rows, rows="metric", columns="system", digits=2)
+    assert table.splitlines()[0] == "| metric | s (s) |"
+    assert table.splitlines()[-1] == "| q | 2.00 |"
+
+
+@pytest.mark.parametrize(
+    ("rows", "layout", "fault"),
+    [
+        ([], {}, "no summary"),
+        ([_summary()], {"rows": "snr"}, "no field 'snr'"),
+        ([_summary(), _summary(metric="n")], {}, "two summaries"),
+        ([_summary(), _summary("b", unit="s")], {}, "one unit"),
+    ],
+)
+def test_what_makes_no_table_is_refused(rows, layout, fault):
+    with pytest.raises(ValueError, match=fault):
+        tables.markdown(rows, **layout)

@@ -1,0 +1,101 @@
+"""The optimizer clips, decays and freezes what it says it does."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from m3jax.train import optimizers
+
+
+def make_params():
+    return {
+        "net": {"kernel": jnp.full((2, 3), 2.0), "bias": jnp.full(3, 2.0)},
+        "frozen": {"kernel": jnp.full((4, 4), 2.0)},
+    }
+
+
+def make(params=None, steps=100, **fields):
+    settings = {"schedule": "constant", "weight_decay": 0.0, **fields}
+    config = optimizers.OptimizerConfig(**settings)
+    return optimizers.make_optimizer(config, steps, params or make_params())
+
+
+def update_once(optimizer, gradients):
+    """Returns the updates and the state after one step from ``make_params()``."""
+
+    @jax.jit
+    def run(gradients, params):
+        return optimizer.update(gradients, optimizer.init(params), params)
+
+    return run(gradients, make_params())
+
+
+def test_warmup_is_linear_and_cosine_ends_at_zero():
+    config = optimizers.OptimizerConfig(learning_rate=0.4, warmup_steps=10)
+    rate = optimizers.make_schedule(config, 110)
+    assert [float(rate(n)) for n in (0, 5, 10)] == pytest.approx([0.0, 0.2, 0.4])
+    half, end = float(rate(60)), float(rate(110))
+    assert (half, end) == (pytest.approx(0.2), pytest.approx(0.0, abs=1e-7))
+
+
+def test_constant_schedule_stays():
+    config = optimizers.OptimizerConfig(learning_rate=0.4, schedule="constant")
+    rate = optimizers.make_schedule(config, 10)
+    assert [float(rate(n)) for n in (0, 5, 10, 99)] == pytest.approx([0.4] * 4)
+
+
+def test_weight_decay_shrinks_matrices_alone():
+    optimizer = make(learning_rate=0.1, weight_decay=0.5)
+    zeros = jax.tree.map(jnp.zeros_like, make_params())
+    updates, _ = update_once(optimizer, zeros)
+    np.testing.assert_allclose(updates["net"]["kernel"], -0.1 * 0.5 * 2.0, rtol=1e-6)
+    np.testing.assert_array_equal(updates["net"]["bias"], 0.0)
+
+
+def test_first_update_is_the_learning_rate_against_the_sign():
+    optimizer = make(learning_rate=0.1, clip_norm=float("inf"))
+    gradients = jax.tree.map(lambda p: p if p.ndim == 2 else -p, make_params())
+    updates, _ = update_once(optimizer, gradients)
+    np.testing.assert_allclose(updates["net"]["kernel"], -0.1, rtol=1e-5)
+    np.testing.assert_allclose(updates["net"]["bias"], 0.1, rtol=1e-5)
+
+
+def test_gradient_is_clipped_by_the_norm_of_what_trains():
+    optimizer = make(clip_norm=0.5, b1=0.9, trainable="net/.*")
+    _, state = update_once(optimizer, jax.tree.map(lambda p: 1e3 * p, make_params()))
+    # Adam's first mean is (1 - b1) times the clipped gradient.
+    means = [leaf for leaf in jax.tree.leaves(state) if leaf.ndim]
+    mean_norm = np.sqrt(sum(np.sum(np.square(m)) for m in means if np.all(m > 1e-3)))
+    assert mean_norm == pytest.approx(0.1 * 0.5, rel=1e-5)
+
+
+def test_frozen_parameters_have_no_state_and_zero_updates():
+    optimizer = make(trainable="net/.*", weight_decay=0.1)
+    updates, state = update_once(optimizer, make_params())
+    sizes = sorted(leaf.size for leaf in jax.tree.leaves(state) if leaf.ndim)
+    assert sizes == [3, 3, 6, 6], "mean and square of net/bias and net/kernel alone"
+    np.testing.assert_array_equal(updates["frozen"]["kernel"], 0.0)
+
+
+def test_pattern_without_a_match_lists_top_level_paths():
+    with pytest.raises(ValueError, match="'lora/.*' matches no.*frozen, net"):
+        make(trainable="lora/.*")
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"schedule": "linear"},
+        {"warmup_steps": -1},
+        {"weight_decay": -0.1},
+        {"clip_norm": 0.0},
+        {"b1": 1.0},
+        {"b2": -0.5},
+    ],
+)
+def test_senseless_field_is_named(field):
+    with pytest.raises(ValueError, match=f"optimizer.{next(iter(field))} must be"):
+        make(**field)
