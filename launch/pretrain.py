@@ -44,12 +44,7 @@ def export(directory: str, name: str) -> str:
         "config": typed_json.to_json(run.experiment),
         "figures": {
             "split": "test",
-            "answer_accuracy, pooled tokens": evaluation.accuracy_by_skill(
-                run, "answer"
-            ),
-            "answer_accuracy, all tokens": evaluation.accuracy_by_skill(
-                run, "answer_full"
-            ),
+            "answer_accuracy": evaluation.accuracy_by_skill(run, "answer"),
         },
     }
     pretrained.save(folder, run.params, card)

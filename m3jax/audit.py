@@ -34,7 +34,7 @@ MARGINS = {
 
 _FEATURES = (
     *("image", "audio", "question", "answer", "skill"),
-    *("patch_kind", "patch_colour"),
+    *("patch_kind", "patch_colour", "sound"),
 )
 
 
@@ -196,9 +196,7 @@ def _draw(settings: scenes.SceneSettings, count: int) -> dict[str, np.ndarray]:
 def _train_probe(
     config: ProbeConfig, skills: tuple[str, ...]
 ) -> tuple[base.System, base.Params]:
-    system = foundation.make_system(
-        foundation.Config(sizes=config.sizes, full_share=0.0)
-    )
+    system = foundation.make_system(foundation.Config(sizes=config.sizes))
     settings = train_config.TrainConfig(
         steps=config.steps,
         batch_size=config.batch_size,

@@ -26,7 +26,7 @@ from m3jax.train import (
 from m3jax.train import config as train_config
 
 FEATURES = ("image", "audio", "question", "answer", "skill")
-PATCH_FEATURES = ("patch_kind", "patch_colour")
+NAMING_FEATURES = ("patch_kind", "patch_colour", "sound")
 BEST = "validation_accuracy"
 
 
@@ -172,7 +172,7 @@ def _warm_start(config: Experiment) -> base.Params | None:
 def _training_batches(config: Experiment):
     names = FEATURES
     if isinstance(config.system, foundation.Config):
-        names = (*FEATURES, *PATCH_FEATURES)
+        names = (*FEATURES, *NAMING_FEATURES)
     source = (
         pipeline.FreshScenes(scenes.SceneSettings(), seed=1 + config.train.seed)
         if config.fresh_scenes

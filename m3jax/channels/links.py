@@ -106,8 +106,8 @@ class DigitalLink:
 
     A token's ``R * bits`` bits fill whole symbols (the last one is filled up with zero
     bits), so tokens never share a symbol and padding costs nothing. Bits are scrambled
-    by a fixed sequence, which makes them equally likely: then the constellation has unit
-    mean energy, whatever the values. The energy really sent is counted.
+    by a fixed sequence, which makes them as good as equally likely: so the
+    constellation keeps its unit mean energy. The energy really sent is counted.
 
     Surrogate gradient, since decisions have none: that of the normalised and clipped
     values, as if every bit arrived; by ``snr_db`` it is 0.

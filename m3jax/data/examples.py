@@ -27,6 +27,7 @@ FEATURES = {
     "needs": ((len(scenes.MODALITIES),), np.bool_),
     "core_experts": (_EXPERTS, np.bool_),
     "irrelevant_experts": (_EXPERTS, np.bool_),
+    "sound": ((3,), np.int32),
     "patch_kind": (_PATCHES, np.int32),
     "patch_colour": (_PATCHES, np.int32),
     "object_mask": (_PATCHES, np.bool_),

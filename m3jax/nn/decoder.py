@@ -35,6 +35,9 @@ class DecoderConfig:
       norm_eps: epsilon of the norms.
       qkv_bias: biases of query, key and value (Qwen2: yes, Llama: no).
       tie_embeddings: whether the output head is the embedding table.
+      embed_std: standard deviation of the embedding table at first. Published models
+        take 0.02 with a tied head; with a prefix of unit scale and a head of its own,
+        1.0 keeps the words from drowning in what the first layers add.
       dtype: compute type, by name.
       scan_unroll: layers per turn of the scan over depth; more compile time, less
         overhead.
@@ -51,6 +54,7 @@ class DecoderConfig:
     norm_eps: float = 1e-6
     qkv_bias: bool = True
     tie_embeddings: bool = True
+    embed_std: float = 0.02
     dtype: str = "float32"
     scan_unroll: int = 1
 
@@ -227,7 +231,7 @@ class Decoder(nn.Module):
         self.embedder = nn.Embed(
             config.vocab_size,
             config.dim,
-            embedding_init=nn.initializers.normal(0.02),
+            embedding_init=nn.initializers.normal(config.embed_std),
             dtype=config.dtype,
         )
         self.layers = nn.scan(

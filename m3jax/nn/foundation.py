@@ -70,6 +70,8 @@ class FoundationConfig:
             num_heads=self.num_heads,
             num_kv_heads=self.num_kv_heads,
             ff_dim=self.ff_dim,
+            tie_embeddings=False,
+            embed_std=1.0,
             dtype=self.dtype,
             scan_unroll=self.decoder_depth,
         )

@@ -62,4 +62,4 @@ def test_mmse_gradients_equal_finite_differences(key):
     def loss(y, h, no):
         return jnp.sum(jnp.cos(equalisers.mmse(y, h, no)).real)
 
-    gradients.check_against_finite_differences(loss, (y, h, 0.3), key)
+    gradients.check_against_finite_differences(loss, (y, h, 0.3))

@@ -105,9 +105,7 @@ def test_analog_gradients_equal_finite_differences(key):
         return jnp.sum(jnp.sin(received) + received**2)
 
     for snr_db in (-20.0, 5.0, 40.0):
-        gradients.check_against_finite_differences(
-            loss, (VALUES, snr_db), key, rtol=1e-4
-        )
+        gradients.check_against_finite_differences(loss, (VALUES, snr_db), rtol=1e-4)
 
 
 def test_digital_gradient_is_that_of_the_normalised_values_at_any_snr(key):

@@ -1,8 +1,9 @@
 """Pretraining: encoders and decoder in one place, with no link between.
 
 Not a paper's method but what the papers take for granted. The loss is that of the
-answer, plus that of naming what each patch shows: attention by question is learnt
-slowly, and dense labels teach the encoder what there is to attend to.
+answer, plus those of naming what each patch shows and what is heard: attention by
+question is learnt slowly, and dense labels teach the encoders what there is to attend
+to.
 """
 
 import dataclasses
@@ -10,6 +11,8 @@ import dataclasses
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
 
 from m3jax import base
 from m3jax.nn import compressors, foundation, vit
@@ -23,62 +26,70 @@ class Config:
 
     Attributes:
       sizes: sizes of encoders and decoder.
-      full_share: share of each batch whose decoder reads every token; the others are
-        pooled, so that the generalist knows both lengths.
-      num_image_tokens, num_audio_tokens: tokens after pooling.
-      patch_weight: weight of the loss that names the patches.
+      num_image_tokens, num_audio_tokens: tokens that the decoder reads, after pooling.
+      patch_weight, sound_weight: weights of the losses that name what the patches show
+        and what is heard.
       num_kinds, num_colours: classes of ``patch_kind`` and ``patch_colour``.
+      num_timbres, num_pitches, num_notes: classes of ``sound``.
     """
 
     sizes: foundation.FoundationConfig = dataclasses.field(
         default_factory=foundation.FoundationConfig
     )
-    full_share: float = 0.125
     num_image_tokens: int = 16
     num_audio_tokens: int = 8
     patch_weight: float = 0.3
+    sound_weight: float = 0.1
     num_kinds: int = 20
     num_colours: int = 7
+    num_timbres: int = 5
+    num_pitches: int = 3
+    num_notes: int = 6
 
 
 def make_system(config: Config) -> base.System:
     """The generalist as a system.
 
     Batches hold image, audio, question and answer; the loss also needs patch_kind and
-    patch_colour, int32 [B, 8, 8].
+    patch_colour, int32 [B, 8, 8], and sound, int32 [B, 3].
 
     Args:
       config: settings.
 
     Returns:
       A system whose parameters are {image_encoder, audio_encoder, image_projector,
-      audio_projector, decoder, patch_head} and whose ``predict["answer"]`` gives
-      ``answer_accuracy`` and ``word_accuracy``, float32 [B].
+      audio_projector, decoder, patch_head, sound_head} and whose ``predict["answer"]``
+      gives nll (nats a word), answer_accuracy and word_accuracy, float32 [B].
     """
     sizes = config.sizes
     encoders = {m: vit.ViT(sizes.encoder(m)) for m in foundation.MODALITIES}
-    projector = nn.Dense(sizes.dim)
-    patch_head = nn.Dense(config.num_kinds + config.num_colours)
-    decoder = decoder_lib.Decoder(sizes.decoder())
     pools = {
         "image": compressors.WindowPool(config.num_image_tokens),
         "audio": compressors.WindowPool(config.num_audio_tokens),
+    }
+    projector = nn.Dense(sizes.dim)
+    decoder = decoder_lib.Decoder(sizes.decoder())
+    patch_classes = (config.num_kinds, config.num_colours)
+    sound_classes = (config.num_timbres, config.num_pitches, config.num_notes)
+    heads = {
+        "patch_head": nn.Dense(sum(patch_classes)),
+        "sound_head": nn.Dense(sum(sound_classes)),
     }
     order = vit.token_order(sizes.encoder("image"))
 
     def init(key: base.Array, batch: base.Batch) -> base.Params:
         del batch  # sizes are known
-        keys = dict(zip(_PARTS, jax.random.split(key, len(_PARTS)), strict=True))
+        keys = iter(jax.random.split(key, 7))
         token = jnp.zeros((1, 1, sizes.dim))
         params = {}
         for m, encoder in encoders.items():
             x = jnp.zeros((1, *encoder.config.input_shape))
-            params[f"{m}_encoder"] = encoder.init(keys[f"{m}_encoder"], x)["params"]
-            name = f"{m}_projector"
-            params[name] = projector.init(keys[name], token)["params"]
+            params[f"{m}_encoder"] = encoder.init(next(keys), x)["params"]
+            params[f"{m}_projector"] = projector.init(next(keys), token)["params"]
+        for name, head in heads.items():
+            params[name] = head.init(next(keys), token)["params"]
         valid = jnp.ones((1, 1), bool)
-        params["decoder"] = decoder.init(keys["decoder"], token, valid)["params"]
-        params["patch_head"] = patch_head.init(keys["patch_head"], token)["params"]
+        params["decoder"] = decoder.init(next(keys), token, valid)["params"]
         return params
 
     def encode(params, batch):
@@ -89,13 +100,12 @@ def make_system(config: Config) -> base.System:
             for m, encoder in encoders.items()
         }
 
-    def answer_logits(params, tokens, batch, pooled):
+    def answer_logits(params, tokens, batch):
         parts = []
         for m in foundation.MODALITIES:
-            x = tokens[m]
-            if pooled:
-                x, _ = pools[m].apply({}, x, jnp.ones(x.shape[:2], bool))
-            parts.append(projector.apply({"params": params[f"{m}_projector"]}, x))
+            valid = jnp.ones(tokens[m].shape[:2], bool)
+            pooled, _ = pools[m].apply({}, tokens[m], valid)
+            parts.append(projector.apply({"params": params[f"{m}_projector"]}, pooled))
         prefix = jnp.concatenate(parts, axis=1)
         return foundation.answer_logits(
             decoder,
@@ -106,58 +116,55 @@ def make_system(config: Config) -> base.System:
             batch["answer"],
         )
 
-    def split(batch_size: int) -> list[tuple[slice, bool]]:
-        """Which examples are read in full and which pooled."""
-        at = round(config.full_share * batch_size)
-        parts = [(slice(0, at), False), (slice(at, batch_size), True)]
-        return [(rows, pooled) for rows, pooled in parts if rows.stop > rows.start]
+    def patch_loss(params, tokens, batch):
+        logits = heads["patch_head"].apply({"params": params["patch_head"]}, tokens)
+        labels = [batch[name] for name in ("patch_kind", "patch_colour")]
+        labels = [label.reshape(len(label), -1)[:, order] for label in labels]
+        return _naming_loss(logits, patch_classes, labels)
+
+    def sound_loss(params, tokens, batch):
+        pooled = jnp.mean(tokens, axis=1)
+        logits = heads["sound_head"].apply({"params": params["sound_head"]}, pooled)
+        return _naming_loss(logits, sound_classes, list(batch["sound"].T))
 
     def loss(params, batch, key):
         del key
         tokens = encode(params, batch)
-        total, right, count = 0.0, 0.0, batch["answer"].shape[0]
-        for rows, pooled in split(count):
-            part = jax.tree.map(lambda x, rows=rows: x[rows], (tokens, dict(batch)))
-            logits = answer_logits(params, *part, pooled)
-            scores = losses.score_answers(logits, part[1]["answer"])
-            total += jnp.sum(scores["nll"])
-            right += jnp.sum(scores["answer_accuracy"])
-        logits = patch_head.apply({"params": params["patch_head"]}, tokens["image"])
-        named = _patch_loss(logits, batch, order, config.num_kinds)
+        scores = losses.score_answers(
+            answer_logits(params, tokens, batch), batch["answer"]
+        )
         metrics = {
-            "answer_loss": total / count,
-            "answer_accuracy": right / count,
-            "patch_loss": named,
+            "answer_loss": jnp.mean(scores["nll"]),
+            "answer_accuracy": jnp.mean(scores["answer_accuracy"]),
+            "patch_loss": patch_loss(params, tokens["image"], batch),
+            "sound_loss": sound_loss(params, tokens["audio"], batch),
         }
-        return total / count + config.patch_weight * named, metrics
+        total = (
+            metrics["answer_loss"]
+            + config.patch_weight * metrics["patch_loss"]
+            + config.sound_weight * metrics["sound_loss"]
+        )
+        return total, metrics
 
-    def predict(pooled):
-        def answer(params, batch, key):
-            del key
-            logits = answer_logits(params, encode(params, batch), batch, pooled)
-            return losses.score_answers(logits, batch["answer"])
+    def answer(params, batch, key):
+        del key
+        logits = answer_logits(params, encode(params, batch), batch)
+        return losses.score_answers(logits, batch["answer"])
 
-        return answer
+    return base.System(init=init, loss=loss, predict={"answer": answer})
 
-    return base.System(
-        init=init,
-        loss=loss,
-        predict={"answer": predict(True), "answer_full": predict(False)},
+
+def _naming_loss(logits, classes, labels) -> base.Array:
+    """Sum over questions of the mean cross-entropy, in nats.
+
+    Args:
+      logits: [..., sum(classes)], the questions side by side.
+      classes: number of classes of each question.
+      labels: int [...] for each question.
+    """
+    ends = np.cumsum(classes)[:-1]
+    parts = jnp.split(logits, ends, axis=-1)
+    nats = optax.losses.softmax_cross_entropy_with_integer_labels
+    return sum(
+        jnp.mean(nats(part, label)) for part, label in zip(parts, labels, strict=True)
     )
-
-
-_PARTS = (
-    *("image_encoder", "audio_encoder", "image_projector", "audio_projector"),
-    *("decoder", "patch_head"),
-)
-
-
-def _patch_loss(logits, batch, order, num_kinds) -> base.Array:
-    """Mean loss of naming the kind and the colour of every patch, in nats."""
-    total = 0.0
-    parts = jnp.split(logits, [num_kinds], axis=-1)
-    for part, name in zip(parts, ("patch_kind", "patch_colour"), strict=True):
-        labels = batch[name].reshape(len(batch[name]), -1)[:, order]
-        valid = jnp.ones(labels.shape, bool)
-        total += jnp.mean(jax.vmap(losses.token_cross_entropy)(part, labels, valid))
-    return total
