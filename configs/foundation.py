@@ -20,13 +20,13 @@ def get_config(arg: str = "laptop") -> experiment.Experiment:
             system=foundation.Config(),
             data=pipeline.DataConfig(config="laptop"),
             train=train_config.TrainConfig(
-                steps=5000,
+                steps=6000,
                 batch_size=64,
                 log_every=100,
                 checkpoint_every=500,
                 evaluate_every=1000,
                 optimizer=optimizers.OptimizerConfig(
-                    learning_rate=1.5e-3, warmup_steps=300, weight_decay=1e-3
+                    learning_rate=2e-3, warmup_steps=300, weight_decay=1e-3
                 ),
             ),
             fresh_scenes=True,
