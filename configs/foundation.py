@@ -6,21 +6,34 @@
 """
 
 from m3jax import experiment
-from m3jax.data import pipeline
+from m3jax.data import canvas, pipeline, words
 from m3jax.nn import foundation as sizes
 from m3jax.systems import foundation
 from m3jax.train import config as train_config
 from m3jax.train import optimizers
 
 
+PATCH_WORDS = (
+    ("<pad>", *canvas.KINDS[1:-2], "area", "lesion"),
+    ("<pad>", *words.COLOURS),
+)
+SOUND_WORDS = (words.TIMBRES, words.PITCHES, words.NUMBERS[:6])
+
+
+def _ids(names):
+    return tuple(tuple(words.encode(" ".join(part))) for part in names)
+
+
 def get_config(arg: str = "laptop") -> experiment.Experiment:
     """The experiment of a size: "laptop" or "smoke"."""
     if arg == "laptop":
         return experiment.Experiment(
-            system=foundation.Config(),
+            system=foundation.Config(
+                patch_words=_ids(PATCH_WORDS), sound_words=_ids(SOUND_WORDS)
+            ),
             data=pipeline.DataConfig(config="laptop"),
             train=train_config.TrainConfig(
-                steps=6000,
+                steps=4500,
                 batch_size=64,
                 log_every=100,
                 checkpoint_every=500,
@@ -36,7 +49,9 @@ def get_config(arg: str = "laptop") -> experiment.Experiment:
             system=foundation.Config(
                 sizes=sizes.FoundationConfig(
                     dim=32, mlp_dim=64, ff_dim=64, image_depth=1, audio_depth=1
-                )
+                ),
+                patch_words=_ids(PATCH_WORDS),
+                sound_words=_ids(SOUND_WORDS),
             ),
             data=pipeline.DataConfig(config="smoke"),
             train=train_config.TrainConfig(steps=20, batch_size=16, log_every=5),

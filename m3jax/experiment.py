@@ -5,6 +5,7 @@ Launchers and notebooks start here; no other module of the package imports it.
 
 import dataclasses
 import os
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ import jax
 import numpy as np
 
 from m3jax import base
-from m3jax.data import pipeline, scenes
+from m3jax.data import edgescenes, pipeline, scenes
 from m3jax.systems import foundation, tokcom
 from m3jax.train import (
     checkpoints,
@@ -106,6 +107,52 @@ def restore(directory: str | os.PathLike[str], step: int | None = None) -> Resto
     config = workdir.load_config(directory)
     params = checkpoints.restore_params(directory, step)
     return Restored(config, make_system(config.system), jax.device_put(params))
+
+
+def load(name: str) -> Restored:
+    """Loads a shipped model, ready to predict.
+
+    Args:
+      name: one of ``m3jax.train.pretrained.names()``, such as "tokcom".
+
+    Returns:
+      Config, system and parameters.
+
+    Raises:
+      FileNotFoundError: no such name; the message lists those there are.
+    """
+    params, card = pretrained.load(name)
+    config = typed_json.from_json(card["config"])
+    return Restored(config, make_system(config.system), jax.device_put(params))
+
+
+def export(
+    directory: str | os.PathLike[str], name: str, figures: Mapping[str, float]
+) -> pathlib.Path:
+    """Puts a run's newest parameters where the package ships them from, with a card.
+
+    Args:
+      directory: the workdir of the run.
+      name: what to load it by.
+      figures: what was measured of it, name -> value.
+
+    Returns:
+      The folder, below ``m3jax/pretrained``.
+    """
+    run, ran = restore(directory), workdir.load_run(directory)
+    card = {
+        "name": name,
+        "command": ran["command"],
+        "commit": ran["commit"],
+        "data": f"edge_scenes {edgescenes.EdgeScenes.VERSION}",
+        "fresh_scenes": run.experiment.fresh_scenes,
+        "wall_seconds": ran["wall_seconds"],
+        "device": ran["device"],
+        "figures": dict(figures),
+        "config": typed_json.to_json(run.experiment),
+    }
+    pretrained.save(pretrained.ROOT / name, run.params, card)
+    return pretrained.ROOT / name
 
 
 def train(

@@ -167,7 +167,7 @@ def _receive(process: subprocess.Popen) -> dict | None:
 def _work() -> None:
     """Draws the job on standard input; ends when its reader has gone."""
     settings, seed, places = pickle.load(sys.stdin.buffer)
-    with os.fdopen(os.dup(1), "wb") as out, contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(BrokenPipeError), os.fdopen(os.dup(1), "wb") as out:
         os.dup2(2, 1)  # whatever prints shall not print between the records
         for split, index in places:
             pickle.dump(record(settings, seed, split, index), out)

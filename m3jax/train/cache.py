@@ -4,6 +4,7 @@ import os
 import pathlib
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 
 def enable_compilation_cache(
@@ -32,6 +33,8 @@ def enable_compilation_cache(
     # Small programs count too: a start consists of many of them.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    # JAX looks once for a cache; this makes it look again, as in a notebook.
+    compilation_cache.reset_cache()
     return chosen
 
 

@@ -1,7 +1,9 @@
 """SIGTERM and Ctrl-C as a request to stop at the next step boundary."""
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -62,3 +64,19 @@ class Watch:
         self.received = self.received or signal.Signals(number)
         if signal.SIGINT in self._before:
             signal.signal(signal.SIGINT, self._before.pop(signal.SIGINT))
+
+
+@contextlib.contextmanager
+def hidden_from_children() -> Iterator[None]:
+    """Starts processes that Ctrl-C does not reach; a terminal sends it to all.
+
+    In this process a Ctrl-C that comes meanwhile is not lost but late.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -115,13 +115,13 @@ def fit(
                     }
                 )
             bar.advance()
-            stop = watch.received
-            due = _what_is_due(step, config, stop is not None)
             # Read before the next batch is pulled, so that it is the position of the
             # batches that were consumed.
-            position = source.position() if due.save else None
-            if step < config.steps and not stop:
-                batch = source.pull()
+            position = source.position()
+            if step < config.steps and not watch.received:
+                batch = _pull(source, watch)
+            stop = watch.received
+            due = _what_is_due(step, config, stop is not None)
             if due.log or due.save:
                 # What is saved is checked, so no state with a NaN behind it is saved.
                 record.check(step, stepper.means())
@@ -243,6 +243,16 @@ def _first_state(
         )
     logging.info("resumed from the checkpoint of step %d", restored.step)
     return restored.state
+
+
+def _pull(source: sources.Source, watch: interrupts.Watch) -> base.Batch | None:
+    """Pulls a batch; None where a loader's process died of the signal that came."""
+    try:
+        return source.pull()
+    except Exception:
+        if watch.received is None:
+            raise
+        return None
 
 
 def _zeros_like(shapes: base.Batch) -> base.Batch:

@@ -1,5 +1,6 @@
 """Where batches come from: an iterator, its position, and the copy to the devices."""
 
+import contextlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -7,7 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from m3jax import base
-from m3jax.train import sharding
+from m3jax.train import interrupts, sharding
 
 
 class DataEndedError(ValueError):
@@ -24,8 +25,11 @@ class Source:
     """
 
     def __init__(self, batches: Iterable[base.Batch], mesh: Mesh):
-        self._iterator = iter(batches)
+        # A loader's own processes must outlive Ctrl-C, for the state to be saved.
+        with interrupts.hidden_from_children():
+            self._iterator = iter(batches)
         self._mesh = mesh
+        self._running = False
         self._held: base.Batch | None = None
         self._pulled = 0
 
@@ -52,16 +56,21 @@ class Source:
         if set_state is None or position is None:
             return False
         set_state(position)
-        self._held = None
+        self._held, self._running = None, False
         return True
 
     def _next(self) -> base.Batch:
+        starting = contextlib.nullcontext()
+        if not self._running:
+            starting = interrupts.hidden_from_children()
         try:
-            batch = next(self._iterator)
+            with starting:
+                batch = next(self._iterator)
         except StopIteration:
             raise DataEndedError(
                 f"the data ended after {self._pulled} batches, before the run did;"
                 " make it repeat, or set fewer train.steps"
             ) from None
+        self._running = True
         self._pulled += 1
         return batch

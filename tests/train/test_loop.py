@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,7 @@ import pytest
 
 from m3jax import base
 from m3jax.train import (
+    cache,
     checkpoints,
     config,
     interrupts,
@@ -21,8 +24,14 @@ from m3jax.train import (
 )
 
 
+@pytest.fixture(autouse=True, scope="module")
+def compiled_once(tmp_path_factory, cache_settings_restored):
+    """Spares compiling the same step for each part of a run, as launchers do."""
+    cache.enable_compilation_cache(tmp_path_factory.mktemp("compiled"))
+
+
 class Stopping:
-    """Batches during one of which somebody presses Ctrl-C."""
+    """Batches whose loader dies when somebody presses Ctrl-C."""
 
     def __init__(self, batches, at):
         self._batches, self._at = batches, at
@@ -34,6 +43,7 @@ class Stopping:
         batch = next(self._batches)
         if batch["index"][0] == self._at:
             signal.raise_signal(signal.SIGINT)
+            raise RuntimeError("a process of the loader died")
         return batch
 
     def __getattr__(self, name):
@@ -126,7 +136,7 @@ def test_process_that_got_sigterm_resumes_bit_for_bit(
     process = start_python("-W", "error", toy.__file__, tmp_path, 100_000)
     assert process.stdout.readline().strip() == "running"
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 128 + signal.SIGTERM, err
     stopped_at = int(out)
 
@@ -151,6 +161,16 @@ def test_second_ctrl_c_is_not_swallowed():
         signal.raise_signal(signal.SIGINT)
         assert watch.received == signal.SIGINT
         signal.raise_signal(signal.SIGINT)
+
+
+def test_process_started_hidden_does_not_get_ctrl_c():
+    program = "import signal; print(signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+    command = [sys.executable, "-S", "-c", program]
+    with interrupts.hidden_from_children():
+        hidden = subprocess.run(command, capture_output=True, text=True, check=True)
+    after = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "SIGINT" in hidden.stdout
+    assert "SIGINT" not in after.stdout
 
 
 def test_nan_loss_stops_and_names_steps_and_last_good_checkpoint(toy, tmp_path, key):

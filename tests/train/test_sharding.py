@@ -52,7 +52,7 @@ def test_run_saved_on_eight_devices_restores_on_one_and_on_two(
 ):
     runs = tmp_path / "run", tmp_path / "rows"
     process = start_python("-W", "error", "-c", TRAIN + SAVE, *runs, devices=8)
-    assert process.wait(timeout=120) == 0, process.stderr.read()
+    assert process.wait(timeout=300) == 0, process.stderr.read()
     process = start_python("-W", "error", "-c", RESTORE, *runs, devices=2)
 
     with checkpoints.Checkpointer(runs[1], read_only=True) as saves:
@@ -65,7 +65,7 @@ def test_run_saved_on_eight_devices_restores_on_one_and_on_two(
     kernel = checkpoints.restore_params(runs[0])["linear"]["kernel"]
     single = toy.fit(12).params["linear"]["kernel"]
     np.testing.assert_allclose(kernel, single, rtol=1e-5)
-    assert process.wait(timeout=120) == 0, process.stderr.read()
+    assert process.wait(timeout=300) == 0, process.stderr.read()
 
 
 def test_batch_that_does_not_divide_is_named():

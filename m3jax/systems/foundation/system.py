@@ -1,9 +1,9 @@
 """Pretraining: encoders and decoder in one place, with no link between.
 
 Not a paper's method but what the papers take for granted. The loss is that of the
-answer, plus those of naming what each patch shows and what is heard: attention by
-question is learnt slowly, and dense labels teach the encoders what there is to attend
-to.
+answer, plus those of naming what each patch shows and what is heard by the decoder's
+own words: attention by question is learnt slowly from answers alone, and quickly when a
+red circle's token already lies where "red" and "circle" do.
 """
 
 import dataclasses
@@ -29,8 +29,9 @@ class Config:
       num_image_tokens, num_audio_tokens: tokens that the decoder reads, after pooling.
       patch_weight, sound_weight: weights of the losses that name what the patches show
         and what is heard.
-      num_kinds, num_colours: classes of ``patch_kind`` and ``patch_colour``.
-      num_timbres, num_pitches, num_notes: classes of ``sound``.
+      patch_words: ids of the words for each value of ``patch_kind`` and
+        ``patch_colour``.
+      sound_words: ids of the words for each value of the three parts of ``sound``.
     """
 
     sizes: foundation.FoundationConfig = dataclasses.field(
@@ -40,11 +41,8 @@ class Config:
     num_audio_tokens: int = 8
     patch_weight: float = 0.3
     sound_weight: float = 0.1
-    num_kinds: int = 20
-    num_colours: int = 7
-    num_timbres: int = 5
-    num_pitches: int = 3
-    num_notes: int = 6
+    patch_words: tuple[tuple[int, ...], ...] = ()
+    sound_words: tuple[tuple[int, ...], ...] = ()
 
 
 def make_system(config: Config) -> base.System:
@@ -58,8 +56,8 @@ def make_system(config: Config) -> base.System:
 
     Returns:
       A system whose parameters are {image_encoder, audio_encoder, image_projector,
-      audio_projector, decoder, patch_head, sound_head} and whose ``predict["answer"]``
-      gives nll (nats a word), answer_accuracy and word_accuracy, float32 [B].
+      audio_projector, decoder} and whose ``predict["answer"]`` gives nll (nats a word),
+      answer_accuracy and word_accuracy, float32 [B].
     """
     sizes = config.sizes
     encoders = {m: vit.ViT(sizes.encoder(m)) for m in foundation.MODALITIES}
@@ -69,44 +67,36 @@ def make_system(config: Config) -> base.System:
     }
     projector = nn.Dense(sizes.dim)
     decoder = decoder_lib.Decoder(sizes.decoder())
-    patch_classes = (config.num_kinds, config.num_colours)
-    sound_classes = (config.num_timbres, config.num_pitches, config.num_notes)
-    heads = {
-        "patch_head": nn.Dense(sum(patch_classes)),
-        "sound_head": nn.Dense(sum(sound_classes)),
-    }
     order = vit.token_order(sizes.encoder("image"))
 
     def init(key: base.Array, batch: base.Batch) -> base.Params:
         del batch  # sizes are known
-        keys = iter(jax.random.split(key, 7))
+        keys = iter(jax.random.split(key, 5))
         token = jnp.zeros((1, 1, sizes.dim))
         params = {}
         for m, encoder in encoders.items():
             x = jnp.zeros((1, *encoder.config.input_shape))
             params[f"{m}_encoder"] = encoder.init(next(keys), x)["params"]
             params[f"{m}_projector"] = projector.init(next(keys), token)["params"]
-        for name, head in heads.items():
-            params[name] = head.init(next(keys), token)["params"]
         valid = jnp.ones((1, 1), bool)
         params["decoder"] = decoder.init(next(keys), token, valid)["params"]
         return params
 
     def encode(params, batch):
-        return {
-            m: encoder.apply(
-                {"params": params[f"{m}_encoder"]}, foundation.encoder_input(batch, m)
-            )
-            for m, encoder in encoders.items()
-        }
+        """Tokens of each modality, already in the space of the decoder's words."""
+        out = {}
+        for m, encoder in encoders.items():
+            x = foundation.encoder_input(batch, m)
+            tokens = encoder.apply({"params": params[f"{m}_encoder"]}, x)
+            out[m] = projector.apply({"params": params[f"{m}_projector"]}, tokens)
+        return out
 
     def answer_logits(params, tokens, batch):
-        parts = []
-        for m in foundation.MODALITIES:
-            valid = jnp.ones(tokens[m].shape[:2], bool)
-            pooled, _ = pools[m].apply({}, tokens[m], valid)
-            parts.append(projector.apply({"params": params[f"{m}_projector"]}, pooled))
-        prefix = jnp.concatenate(parts, axis=1)
+        pooled = [
+            pools[m].apply({}, tokens[m], jnp.ones(tokens[m].shape[:2], bool))[0]
+            for m in foundation.MODALITIES
+        ]
+        prefix = jnp.concatenate(pooled, axis=1)
         return foundation.answer_logits(
             decoder,
             params["decoder"],
@@ -116,16 +106,21 @@ def make_system(config: Config) -> base.System:
             batch["answer"],
         )
 
+    def naming_loss(params, tokens, names, labels):
+        table = params["decoder"]["embedder"]["embedding"]
+        return sum(
+            _naming_loss(tokens, table[np.array(ids)], label)
+            for ids, label in zip(names, labels, strict=True)
+        )
+
     def patch_loss(params, tokens, batch):
-        logits = heads["patch_head"].apply({"params": params["patch_head"]}, tokens)
         labels = [batch[name] for name in ("patch_kind", "patch_colour")]
         labels = [label.reshape(len(label), -1)[:, order] for label in labels]
-        return _naming_loss(logits, patch_classes, labels)
+        return naming_loss(params, tokens, config.patch_words, labels)
 
     def sound_loss(params, tokens, batch):
         pooled = jnp.mean(tokens, axis=1)
-        logits = heads["sound_head"].apply({"params": params["sound_head"]}, pooled)
-        return _naming_loss(logits, sound_classes, list(batch["sound"].T))
+        return naming_loss(params, pooled, config.sound_words, list(batch["sound"].T))
 
     def loss(params, batch, key):
         del key
@@ -154,17 +149,15 @@ def make_system(config: Config) -> base.System:
     return base.System(init=init, loss=loss, predict={"answer": answer})
 
 
-def _naming_loss(logits, classes, labels) -> base.Array:
-    """Sum over questions of the mean cross-entropy, in nats.
+def _naming_loss(tokens, words, labels) -> base.Array:
+    """Mean cross-entropy, in nats, of telling tokens' labels by the nearest word.
 
     Args:
-      logits: [..., sum(classes)], the questions side by side.
-      classes: number of classes of each question.
-      labels: int [...] for each question.
+      tokens: [..., D].
+      words: [C, D], the embedding of the word for each of C classes.
+      labels: int [...].
     """
-    ends = np.cumsum(classes)[:-1]
-    parts = jnp.split(logits, ends, axis=-1)
-    nats = optax.losses.softmax_cross_entropy_with_integer_labels
-    return sum(
-        jnp.mean(nats(part, label)) for part, label in zip(parts, labels, strict=True)
+    logits = tokens @ words.T / np.sqrt(words.shape[1])
+    return jnp.mean(
+        optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
     )

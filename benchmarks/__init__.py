@@ -1,0 +1,1 @@
+"""Speed against peers: both sides compute the same thing, in turn, in one run."""
