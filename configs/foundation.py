@@ -33,7 +33,7 @@ def get_config(arg: str = "laptop") -> experiment.Experiment:
             ),
             data=pipeline.DataConfig(config="laptop"),
             train=train_config.TrainConfig(
-                steps=4500,
+                steps=5000,
                 batch_size=64,
                 log_every=100,
                 checkpoint_every=500,
@@ -48,7 +48,12 @@ def get_config(arg: str = "laptop") -> experiment.Experiment:
         return experiment.Experiment(
             system=foundation.Config(
                 sizes=sizes.FoundationConfig(
-                    dim=32, mlp_dim=64, ff_dim=64, image_depth=1, audio_depth=1
+                    dim=32,
+                    mlp_dim=64,
+                    ff_dim=64,
+                    image_depth=1,
+                    audio_depth=1,
+                    image_stem=(8, 16, 32),
                 ),
                 patch_words=_ids(PATCH_WORDS),
                 sound_words=_ids(SOUND_WORDS),

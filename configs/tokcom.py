@@ -41,6 +41,7 @@ def get_config(arg: str = "laptop") -> experiment.Experiment:
                     image_depth=1,
                     audio_depth=1,
                     decoder_depth=1,
+                    image_stem=(8, 16, 32),
                 ),
                 num_reals=16,
                 receiver_dim=32,

@@ -3,7 +3,6 @@
 import functools
 
 import numpy as np
-from sklearn import datasets
 
 SPLIT_SHARES = {"train": (0.0, 0.7), "validation": (0.7, 0.8), "test": (0.8, 1.0)}
 SIDE = 14
@@ -11,10 +10,12 @@ SIDE = 14
 
 @functools.cache
 def bank(split: str) -> tuple[np.ndarray, ...]:
-    """Ink of the digits of one split: for each class 0-9 a float32 [n, 14, 14] in [0, 1].
+    """Ink of one split's digits: for each of 0-9 a float32 [n, 14, 14] in [0, 1].
 
     No glyph is in two splits, so reading a test page asks for generalisation.
     """
+    from sklearn import datasets  # here, as it takes a second that few callers need
+
     digits = datasets.load_digits()
     first, last = SPLIT_SHARES[split]
     out = []

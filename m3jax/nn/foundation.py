@@ -29,6 +29,7 @@ class FoundationConfig:
       mlp_dim: hidden width of the encoders' feed-forward layers.
       ff_dim: hidden width of the decoder's.
       image_shape, image_patch: picture and patch; 64 tokens as given.
+      image_stem: channels of the picture's convolutional stem; () for none.
       audio_shape, audio_patch: spectrogram (frames, mels, 1) and patch; 16 tokens.
       dtype: compute type, by name.
     """
@@ -37,13 +38,14 @@ class FoundationConfig:
     dim: int = 96
     num_heads: int = 4
     num_kv_heads: int = 2
-    image_depth: int = 3
+    image_depth: int = 2
     audio_depth: int = 2
     decoder_depth: int = 3
     mlp_dim: int = 256
     ff_dim: int = 224
     image_shape: tuple[int, ...] = (64, 64, 3)
     image_patch: tuple[int, ...] = (8, 8)
+    image_stem: tuple[int, ...] = (24, 48, 96)
     audio_shape: tuple[int, ...] = (64, 40, 1)
     audio_patch: tuple[int, ...] = (4, 40)
     dtype: str = "float32"
@@ -57,6 +59,7 @@ class FoundationConfig:
             mlp_dim=self.mlp_dim,
             input_shape=tuple(getattr(self, f"{modality}_shape")),
             patch_shape=tuple(getattr(self, f"{modality}_patch")),
+            stem_dims=tuple(self.image_stem) if modality == "image" else (),
             dtype=self.dtype,
             scan_unroll=getattr(self, f"{modality}_depth"),
         )

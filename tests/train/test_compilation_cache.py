@@ -2,9 +2,6 @@
 
 import pathlib
 
-import jax
-import pytest
-
 from m3jax.train import cache
 
 PROGRAM = """
