@@ -88,3 +88,14 @@ def make_batch(workload: Workload, seed: int = 0) -> dict[str, np.ndarray]:
         "image": rng.standard_normal((workload.batch, size, size, 3), np.float32),
         "label": rng.integers(workload.num_classes, size=workload.batch, dtype="int32"),
     }
+
+
+def named(size: str) -> Workload:
+    """Finds a workload.
+
+    Raises:
+      ValueError: there is none of this name.
+    """
+    if size not in WORKLOADS:
+        raise ValueError(f"no size {size!r}; there are {', '.join(WORKLOADS)}.")
+    return WORKLOADS[size]

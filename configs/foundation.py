@@ -33,13 +33,18 @@ def get_config(arg: str = "laptop") -> experiment.Experiment:
             ),
             data=pipeline.DataConfig(config="laptop"),
             train=train_config.TrainConfig(
-                steps=5000,
+                steps=2500,
                 batch_size=64,
                 log_every=100,
                 checkpoint_every=500,
-                evaluate_every=1000,
+                evaluate_every=500,
                 optimizer=optimizers.OptimizerConfig(
-                    learning_rate=2e-3, warmup_steps=300, weight_decay=1e-3
+                    name="muon",
+                    learning_rate=2e-3,
+                    muon_learning_rate=5e-3,
+                    warmup_steps=100,
+                    weight_decay=1e-3,
+                    b2=0.95,
                 ),
             ),
             fresh_scenes=True,

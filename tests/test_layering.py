@@ -26,7 +26,8 @@ ALLOWED = {
         *("base", "ops", "channels", "nn", "data", "train", "envs", "adapters", "rl"),
         "evals",
     },
-    "experiment": None,  # the composition root
+    # The composition roots, which launchers and notebooks call.
+    **dict.fromkeys(("experiment", "evaluation", "sweeps", "audit"), None),
 }
 NEVER = {"launch", "configs", "colabs", "benchmarks", "tests"}
 SOURCES = sorted(PACKAGE.rglob("*.py"))

@@ -1,25 +1,32 @@
-"""Optimizers: AdamW with warm-up, and a choice of what trains, by path."""
+"""Optimizers: AdamW or Muon with warm-up, and a choice of what trains, by path."""
 
 import dataclasses
 import math
 
 import jax
 import optax
+import optax.contrib
 
 from m3jax import base
 from m3jax.ops import paths
 
+NAMES = ("adamw", "muon")
 SCHEDULES = ("cosine", "constant")
+# Tables and single vectors: a step of equal size in every direction means nothing there.
+_NOT_MUON = ("embedding", "position_embed", "head", "queries")
 
 
 @dataclasses.dataclass
 class OptimizerConfig:
-    """AdamW with linear warm-up, clipping and frozen parameters.
+    """AdamW or Muon with linear warm-up, clipping and frozen parameters.
 
     A plain dataclass, because command-line overrides set its attributes.
 
     Attributes:
-      learning_rate: the highest learning rate.
+      name: "adamw", or "muon" (Jordan et al. 2024), which orthogonalises the updates of
+        weight matrices and leaves all other arrays to AdamW.
+      learning_rate: the highest learning rate of AdamW.
+      muon_learning_rate: the highest learning rate of Muon's matrices.
       schedule: after the warm-up, "cosine" (down to zero) or "constant".
       warmup_steps: steps over which the learning rate rises linearly from zero.
       weight_decay: decoupled decay, of arrays with two or more axes alone.
@@ -30,7 +37,9 @@ class OptimizerConfig:
         are frozen and cost neither gradient nor optimizer state.
     """
 
+    name: str = "adamw"
     learning_rate: float = 1e-3
+    muon_learning_rate: float = 5e-3
     schedule: str = "cosine"
     warmup_steps: int = 0
     weight_decay: float = 1e-4
@@ -42,6 +51,9 @@ class OptimizerConfig:
     def validate(self) -> None:
         """Raises ValueError naming the first field that makes no sense."""
         checks = {
+            "name": self.name in NAMES,
+            "muon_learning_rate": math.isfinite(self.muon_learning_rate)
+            and self.muon_learning_rate > 0,
             "learning_rate": math.isfinite(self.learning_rate)
             and self.learning_rate > 0,
             "schedule": self.schedule in SCHEDULES,
@@ -52,6 +64,8 @@ class OptimizerConfig:
             "b2": 0 <= self.b2 < 1,
         }
         wants = {
+            "name": "one of " + ", ".join(NAMES),
+            "muon_learning_rate": "a finite number above 0",
             "learning_rate": "a finite number above 0",
             "schedule": "one of " + ", ".join(SCHEDULES),
             "warmup_steps": "0 or more",
@@ -68,31 +82,35 @@ class OptimizerConfig:
                 )
 
 
-def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
+def make_schedule(
+    config: OptimizerConfig, steps: int, peak: float | None = None
+) -> optax.Schedule:
     """Makes the learning rate as a function of the number of finished updates.
 
     Args:
       config: the optimizer's config.
       steps: length of the whole run; "cosine" reaches zero there.
+      peak: the highest learning rate; None takes the config's.
 
     Returns:
       A schedule: step -> learning rate.
     """
+    peak = config.learning_rate if peak is None else peak
     remaining = max(steps - config.warmup_steps, 1)
     if config.schedule == "cosine":
-        main = optax.cosine_decay_schedule(config.learning_rate, remaining)
+        main = optax.cosine_decay_schedule(peak, remaining)
     else:
-        main = optax.constant_schedule(config.learning_rate)
+        main = optax.constant_schedule(peak)
     if not config.warmup_steps:
         return main
-    warmup = optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps)
+    warmup = optax.linear_schedule(0.0, peak, config.warmup_steps)
     return optax.join_schedules([warmup, main], [config.warmup_steps])
 
 
 def make_optimizer(
     config: OptimizerConfig, steps: int, params: base.Params
 ) -> optax.GradientTransformation:
-    """Makes AdamW over the trainable part of the parameters.
+    """Makes AdamW or Muon over the trainable part of the parameters.
 
     Args:
       config: learning rate, schedule, decay, clipping and what trains.
@@ -108,15 +126,53 @@ def make_optimizer(
     """
     config.validate()
     trains = paths.mask(params, config.trainable)
-    adamw = optax.adamw(
+    descend = _muon(config, steps) if config.name == "muon" else _adamw(config, steps)
+    clip = optax.clip_by_global_norm(config.clip_norm)
+    return optax.partition(
+        {"trains": optax.chain(clip, descend), "frozen": optax.set_to_zero()},
+        jax.tree.map(lambda trained: "trains" if trained else "frozen", trains),
+    )
+
+
+def _adamw(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    return optax.adamw(
         make_schedule(config, steps),
         b1=config.b1,
         b2=config.b2,
         weight_decay=config.weight_decay,
-        mask=lambda tree: jax.tree.map(lambda leaf: leaf.ndim >= 2, tree),
+        mask=_matrices,
     )
-    clip = optax.clip_by_global_norm(config.clip_norm)
-    return optax.partition(
-        {"trains": optax.chain(clip, adamw), "frozen": optax.set_to_zero()},
-        jax.tree.map(lambda trained: "trains" if trained else "frozen", trains),
+
+
+def _muon(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    return optax.contrib.muon(
+        make_schedule(config, steps, config.muon_learning_rate),
+        weight_decay=config.weight_decay,
+        weight_decay_mask=_matrices,
+        adam_b1=config.b1,
+        adam_b2=config.b2,
+        adam_weight_decay=config.weight_decay,
+        adam_learning_rate=make_schedule(config, steps),
+        muon_weight_dimension_numbers=_muon_axes,
     )
+
+
+def _matrices(tree: base.Params) -> base.Params:
+    """What decays: arrays with two or more axes."""
+    return jax.tree.map(lambda leaf: leaf.ndim >= 2, tree)
+
+
+def _muon_axes(tree: base.Params) -> base.Params:
+    """Input and output axes of the matrices that Muon updates; None for the others.
+
+    The kernels of scanned layers are stacked on their first axis.
+    """
+
+    def axes(key_path, leaf):
+        path = paths.path_string(key_path)
+        is_matrix = path.endswith("kernel") and leaf.ndim in (2, 3)
+        if not is_matrix or any(name in path.split("/") for name in _NOT_MUON):
+            return None
+        return optax.contrib.MuonDimensionNumbers((leaf.ndim - 2,), (leaf.ndim - 1,))
+
+    return jax.tree_util.tree_map_with_path(axes, tree)

@@ -1,5 +1,5 @@
 """TokCom: tokens as the thing that is sent."""
 
-from m3jax.systems.tokcom.system import Config, make_system
+from m3jax.systems.tokcom.system import Config, LinkConfig, make_system
 
-__all__ = ["Config", "make_system"]
+__all__ = ["Config", "LinkConfig", "make_system"]

@@ -15,7 +15,7 @@ from m3jax import base
 from m3jax.channels import links
 from m3jax.nn import compressors, foundation, transceiver, vit
 from m3jax.nn import decoder as decoder_lib
-from m3jax.ops import losses, units
+from m3jax.ops import losses
 
 
 @dataclasses.dataclass
@@ -75,8 +75,8 @@ class Config:
 
     def validate(self) -> None:
         """Raises ValueError naming the first field that makes no sense."""
-        low, high = (float(units.check_snr_db(x)) for x in self.train_snr_db)
-        if not low <= high < math.inf:
+        snrs_db = tuple(self.train_snr_db)
+        if len(snrs_db) != 2 or not -math.inf < snrs_db[0] <= snrs_db[1] < math.inf:
             raise ValueError(
                 f"system.train_snr_db is {tuple(self.train_snr_db)}; give a low and a "
                 "high finite SNR in dB, or set system.channel_in_training=False"
@@ -105,6 +105,7 @@ def make_system(config: Config) -> base.System:
     """
     config.validate()
     parts = _Parts(config)
+    jax.eval_shape(parts.init, jax.random.key(0))  # tells at once what does not fit
 
     def loss(params, batch, key):
         snr_key, link_key = jax.random.split(key)

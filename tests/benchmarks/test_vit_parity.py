@@ -1,0 +1,48 @@
+"""m3jax and PyTorch compute the same thing in the training benchmark."""
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import vit_m3jax, vit_workload
+
+
+def test_batch_has_the_shape_of_the_workload():
+    workload = vit_workload.TINY
+    batch = vit_workload.make_batch(workload)
+    assert batch["image"].shape == (workload.batch, 8, 8, 3)
+    assert batch["label"].max() < workload.num_classes
+
+
+def test_unknown_size_is_an_error_that_names_the_others():
+    with pytest.raises(ValueError, match="small, large, tiny"):
+        vit_workload.named("huge")
+
+
+def test_step_learns_and_unrolling_changes_nothing():
+    batch = vit_workload.make_batch(vit_workload.TINY)
+    losses = []
+    for unroll in (1, vit_workload.TINY.depth):
+        learner, state = vit_m3jax.start(vit_workload.TINY, unroll, batch)
+        step = vit_m3jax.make_step(learner, state, jax.device_put(batch))
+        losses.append([step() for _ in range(3)])
+    assert losses[0][2] < losses[0][0]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_losses_gradients_and_steps_agree_with_pytorch():
+    pytest.importorskip("torch")
+    from benchmarks import training
+
+    training.check(vit_workload.TINY)
+
+
+@pytest.mark.slow
+def test_a_wrong_formula_is_seen(monkeypatch):
+    pytest.importorskip("torch")
+    from benchmarks import training
+
+    monkeypatch.setattr(vit_workload, "LAYER_NORM_EPS", 1e-2)
+    with pytest.raises(RuntimeError, match="differ"):
+        training.check(vit_workload.TINY)
