@@ -20,6 +20,20 @@ PATCH_WORDS = (
 SOUND_WORDS = (words.TIMBRES, words.PITCHES, words.NUMBERS[:6])
 
 
+# Binding a colour to a shape is what the other lookups build on, so it comes first.
+FIRST = (
+    *("recognise",) * 8,
+    *("count", "compare", "document", "document", "chart", "chart", "sign", "lesion"),
+    *("pitch", "tones", "timbre", "audio_visual"),
+)
+# Then everything, and what is harder more often.
+THEN = (
+    *("recognise", "count", "compare", "sign", "describe") * 2,
+    *("document", "chart", "audio_visual") * 3,
+    *("lesion", "pitch", "tones", "timbre", "prior", "sign", "describe"),
+)
+
+
 def _ids(names):
     return tuple(tuple(words.encode(" ".join(part))) for part in names)
 
@@ -33,7 +47,7 @@ def get_config(arg: str = "laptop") -> experiment.Experiment:
             ),
             data=pipeline.DataConfig(config="laptop"),
             train=train_config.TrainConfig(
-                steps=2500,
+                steps=2200,
                 batch_size=64,
                 log_every=100,
                 checkpoint_every=500,
@@ -48,6 +62,7 @@ def get_config(arg: str = "laptop") -> experiment.Experiment:
                 ),
             ),
             fresh_scenes=True,
+            curriculum=((700, FIRST), (0, THEN)),
         )
     if arg == "smoke":
         return experiment.Experiment(

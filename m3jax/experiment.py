@@ -42,6 +42,8 @@ class Experiment:
       start: name of the pretrained model to start from; "" starts from scratch.
       fresh_scenes: train on scenes drawn as they are needed, never twice the same, in
         place of the stored training split.
+      curriculum: of fresh scenes: (steps, skills asked about) of each stage, a skill as
+        often as it is named; the last stage lasts to the end. () asks about all alike.
       num_validation: examples of the validation split looked at while training.
     """
 
@@ -52,6 +54,7 @@ class Experiment:
     )
     start: str = ""
     fresh_scenes: bool = False
+    curriculum: tuple[tuple[int, tuple[str, ...]], ...] = ()
     num_validation: int = 480
 
     def validate(self) -> None:
@@ -220,11 +223,10 @@ def _training_batches(config: Experiment):
     names = FEATURES
     if isinstance(config.system, foundation.Config):
         names = (*FEATURES, *NAMING_FEATURES)
-    source = (
-        pipeline.FreshScenes(scenes.SceneSettings(), seed=1 + config.train.seed)
-        if config.fresh_scenes
-        else pipeline.load(config.data, "train")
-    )
+    if config.fresh_scenes:
+        source = _fresh_scenes(config)
+    else:
+        source = pipeline.load(config.data, "train")
     return pipeline.batches(
         source,
         batch_size=config.train.batch_size,
@@ -232,6 +234,20 @@ def _training_batches(config: Experiment):
         shuffle=not config.fresh_scenes,
         features=names,
         num_workers=1 if config.fresh_scenes else 0,
+    )
+
+
+def _fresh_scenes(config: Experiment) -> pipeline.Source:
+    stages = config.curriculum or ((0, scenes.SceneSettings().skills),)
+    seed = 1 + config.train.seed  # that of the stored sets is 0
+    return pipeline.Staged(
+        [
+            (
+                steps * config.train.batch_size,
+                pipeline.FreshScenes(scenes.SceneSettings(skills=tuple(skills)), seed),
+            )
+            for steps, skills in stages
+        ]
     )
 
 

@@ -8,3 +8,12 @@ import pytest
 def key() -> jax.Array:
     """The root key of a test; split it, or fold a number in, for more."""
     return jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """Halves the time that XLA takes, for programs that run for milliseconds."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

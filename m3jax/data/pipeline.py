@@ -131,6 +131,27 @@ class FreshScenes:
         return examples.encode(scene)
 
 
+class Staged:
+    """Fresh sources one after the other: a curriculum.
+
+    Args:
+      stages: (number of examples taken, source) of each stage, in order. The number of
+        the last one does not matter: it goes on.
+    """
+
+    def __init__(self, stages: Sequence[tuple[int, FreshScenes]]):
+        counts = [count for count, _ in stages[:-1]]
+        self._ends = np.cumsum([*counts, 2**62])
+        self._sources = [source for _, source in stages]
+
+    def __len__(self) -> int:
+        return min(len(source) for source in self._sources)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        stage = int(np.searchsorted(self._ends, index, side="right"))
+        return self._sources[stage][index]
+
+
 def batches(
     source: Source,
     *,
@@ -186,9 +207,7 @@ def batches(
         grain.ReadOptions(num_threads=1, prefetch_buffer_size=_PREFETCHED)
     )
     if num_workers:
-        if (
-            not flags.FLAGS.is_parsed()
-        ):  # in a notebook; grain asks for flags of its own
+        if not flags.FLAGS.is_parsed():  # a notebook; grain's workers ask for theirs
             flags.FLAGS.mark_as_parsed()
         stream = stream.mp_prefetch(
             grain.MultiprocessingOptions(

@@ -9,8 +9,11 @@ import pytest
 
 from m3jax.evals import snr_sweep
 from m3jax.systems import tokcom
-from m3jax.testing import gradients, traces
+from m3jax.testing import gradients, tiny, traces
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+BATCH = tiny.make_batch()
 PARTS = (
     *("image_encoder", "image_compressor", "image_transmitter", "image_receiver"),
     *("audio_encoder", "audio_compressor", "audio_transmitter", "audio_receiver"),
@@ -20,50 +23,51 @@ SNRS_DB = (-20, -10, 0, 10, 20, 30, 40, math.inf)
 TOKENS, REALS = 4 + 2, 4
 
 
-@pytest.fixture(scope="module")
-def make_config(tiny_sizes):
-    def make(**changes):
-        kind = changes.pop("kind", "analog")
-        fading = changes.pop("fading", "rayleigh")
-        link = tokcom.LinkConfig(kind, fading, block_length=4, bits=3, qam_order=4)
-        settings = {
-            "sizes": tiny_sizes,
-            "compressor": "learned_queries",
-            "num_image_tokens": 4,
-            "num_audio_tokens": 2,
-            "num_reals": REALS,
-            "receiver_dim": 8,
-            "link": link,
-        }
-        return tokcom.Config(**(settings | changes))
-
-    return make
+def make_config(**changes):
+    kind = changes.pop("kind", "analog")
+    fading = changes.pop("fading", "rayleigh")
+    settings = {
+        "sizes": tiny.sizes(),
+        "compressor": "learned_queries",
+        "num_image_tokens": 4,
+        "num_audio_tokens": 2,
+        "num_reals": REALS,
+        "receiver_dim": 8,
+        "link": tokcom.LinkConfig(kind, fading, block_length=4, bits=3, qam_order=4),
+    }
+    return tokcom.Config(**(settings | changes))
 
 
 @pytest.fixture(scope="module")
-def params(make_config, tiny_batch):
+def params():
+    """Random parameters, drawn by NumPy so that nothing is compiled."""
+    rng = np.random.default_rng(0)
     system = tokcom.make_system(make_config())
-    return jax.jit(system.init)(jax.random.key(0), tiny_batch)
+    shapes = jax.eval_shape(system.init, jax.random.key(0), BATCH)
+
+    def draw(path, leaf):
+        values = rng.normal(size=leaf.shape).astype(np.float32)
+        return 1 + 0.2 * values if path[-1].key == "scale" else 0.5 * values
+
+    return jax.tree.map_with_path(draw, shapes)
 
 
 @pytest.fixture(scope="module")
-def analog(make_config):
+def analog():
     """The answers of the analog system, jitted, and how often they were traced."""
     counted = traces.CountTraces(tokcom.make_system(make_config()).predict["answer"])
     return jax.jit(counted), counted
 
 
-def at(batch, snr_db):
-    return {**batch, "snr_db": np.full(len(batch["answer"]), snr_db, np.float32)}
+def at(snr_db):
+    return {**BATCH, "snr_db": np.full(len(BATCH["answer"]), snr_db, np.float32)}
 
 
 @pytest.mark.parametrize("kind", ["analog", "digital"])
-def test_the_loss_reaches_every_part_at_every_snr(
-    make_config, params, tiny_batch, kind
-):
+def test_the_loss_reaches_every_part_at_every_snr(params, kind):
     """With one trace for all of them."""
     system = tokcom.make_system(make_config(kind=kind))
-    calls = [(params, at(tiny_batch, snr_db), jax.random.key(1)) for snr_db in SNRS_DB]
+    calls = [(params, at(snr_db), jax.random.key(1)) for snr_db in SNRS_DB]
     for grads, _ in traces.assert_no_retrace(
         jax.grad(system.loss, has_aux=True), calls
     ):
@@ -71,34 +75,32 @@ def test_the_loss_reaches_every_part_at_every_snr(
         gradients.assert_finite(grads, "gradient")
 
 
-def test_the_snr_is_data(analog, params, tiny_batch):
+def test_the_snr_is_data(analog, params):
     """Shapes and dtypes stay, answers change, and nothing is traced again."""
     answer, counted = analog
-    outputs = [answer(params, at(tiny_batch, s), jax.random.key(2)) for s in SNRS_DB]
+    outputs = [answer(params, at(s), jax.random.key(2)) for s in SNRS_DB]
     specs = [jax.tree.map(lambda x: (x.shape, x.dtype), out) for out in outputs]
     assert all(spec == specs[0] for spec in specs)
     assert counted.count == 1
     assert len({tuple(out["nll"].tolist()) for out in outputs}) == len(SNRS_DB)
 
 
-def test_each_example_crosses_the_link_at_its_own_snr(analog, params, tiny_batch):
+def test_each_example_crosses_the_link_at_its_own_snr(analog, params):
     answer, _ = analog
     mixed = np.array([-10.0, 0.0, 20.0, math.inf], np.float32)
-    out = answer(params, {**tiny_batch, "snr_db": mixed}, jax.random.key(2))
+    out = answer(params, {**BATCH, "snr_db": mixed}, jax.random.key(2))
     for row, snr_db in enumerate(mixed):
-        alone = answer(params, at(tiny_batch, snr_db), jax.random.key(2))
+        alone = answer(params, at(snr_db), jax.random.key(2))
         np.testing.assert_allclose(out["nll"][row], alone["nll"][row], rtol=1e-5)
 
 
-def test_noise_changes_answers_and_no_noise_leaves_them(
-    make_config, params, tiny_batch
-):
+def test_noise_changes_answers_and_no_noise_leaves_them(params):
     system = tokcom.make_system(make_config(fading="awgn"))
     answer = jax.jit(system.predict["answer"])
 
     def spread(snr_db):
         keys = jax.random.split(jax.random.key(3), 4)
-        nll = [answer(params, at(tiny_batch, snr_db), key)["nll"] for key in keys]
+        nll = [answer(params, at(snr_db), key)["nll"] for key in keys]
         return np.std(nll, axis=0).mean()
 
     assert spread(math.inf) < 1e-6 < spread(40.0) < spread(20.0) < spread(0.0)
@@ -111,22 +113,21 @@ def test_noise_changes_answers_and_no_noise_leaves_them(
         ("digital", TOKENS * REALS * 3 // 2, TOKENS * REALS * 3),  # 3 bits; 2 a symbol
     ],
 )
-def test_costs_are_those_of_the_tokens_sent(
-    make_config, params, tiny_batch, kind, uses, bits
-):
-    system = tokcom.make_system(make_config(kind=kind))
-    out = jax.jit(system.predict["answer"])(
-        params, at(tiny_batch, 10.0), jax.random.key(0)
-    )
+def test_costs_are_those_of_the_tokens_sent(analog, params, kind, uses, bits):
+    answer, _ = analog
+    if kind == "digital":
+        system = tokcom.make_system(make_config(kind=kind))
+        answer = jax.jit(system.predict["answer"])
+    out = answer(params, at(10.0), jax.random.key(0))
     assert out["channel_uses"].tolist() == [uses] * 4
     assert out["bits"].tolist() == [bits] * 4
     np.testing.assert_allclose(out["energy"], uses, rtol=0.5 if bits else 1e-4)
 
 
-def test_encoding_first_gives_the_same_answers(make_config, analog, params, tiny_batch):
+def test_encoding_first_gives_the_same_answers(analog, params):
     """What no SNR touches can be computed once; the rest needs no picture or sound."""
     system = tokcom.make_system(make_config())
-    whole = at(tiny_batch, 5.0)
+    whole = at(5.0)
     tokens = jax.jit(system.predict["encode"])(params, whole, None)
     assert {m: x.shape for m, x in tokens.items()} == {
         "image": (4, 16, 8),
@@ -142,13 +143,11 @@ def test_encoding_first_gives_the_same_answers(make_config, analog, params, tiny
     )
 
 
-def test_generated_answers_are_those_that_teacher_forcing_finds_right(
-    make_config, analog, params, tiny_batch
-):
+def test_generated_answers_are_those_that_teacher_forcing_finds_right(analog, params):
     system = tokcom.make_system(make_config())
-    key, batch = jax.random.key(5), at(tiny_batch, 10.0)
+    key, batch = jax.random.key(5), at(10.0)
     said = jax.jit(system.predict["generate"])(params, batch, key)
-    assert said.shape == tiny_batch["answer"].shape and said.dtype == jnp.int32
+    assert said.shape == BATCH["answer"].shape and said.dtype == jnp.int32
     scores = analog[0](params, {**batch, "answer": said}, key)
     complete = np.asarray(said != 0).all(axis=1)  # a random network may say PAD
     assert complete.any()
@@ -156,33 +155,32 @@ def test_generated_answers_are_those_that_teacher_forcing_finds_right(
     assert (np.asarray(scores["nll"])[complete] < math.log(12)).all()
 
 
-def test_training_draws_snrs_from_its_range_and_only_if_none_is_given(
-    make_config, params, tiny_batch
-):
-    """A range of one point equals that SNR given; so does no channel and no noise."""
+@pytest.mark.parametrize(
+    ("changes", "snr_db"),
+    [({"train_snr_db": (7.0, 7.0)}, 7.0), ({"channel_in_training": False}, math.inf)],
+)
+def test_training_draws_snrs_from_its_range(analog, params, changes, snr_db):
+    """From a range of one point: that SNR; without the channel: no noise."""
     key = jax.random.key(6)
-    given = jax.jit(tokcom.make_system(make_config()).loss)
-    for changes, snr_db in (
-        ({"train_snr_db": (7.0, 7.0)}, 7.0),
-        ({"channel_in_training": False}, math.inf),
-    ):
-        drawn = jax.jit(tokcom.make_system(make_config(**changes)).loss)
-        loss, _ = drawn(params, tiny_batch, key)
-        expected, _ = given(params, at(tiny_batch, snr_db), key)
-        np.testing.assert_allclose(loss, expected, rtol=1e-6)
+    loss, metrics = jax.jit(tokcom.make_system(make_config(**changes)).loss)(
+        params, BATCH, key
+    )
+    expected = analog[0](params, at(snr_db), jax.random.split(key)[1])
+    np.testing.assert_allclose(loss, expected["nll"].mean(), rtol=1e-5)
+    assert metrics["channel_uses"] == TOKENS * REALS // 2
 
 
-def test_a_generalist_gives_what_it_can(make_config, params):
+def test_a_generalist_gives_what_it_can(params):
     assert set(make_config().starts_from) < set(params)
 
 
-def test_without_an_snr_there_is_no_prediction(make_config, params, tiny_batch):
+def test_without_an_snr_there_is_no_prediction(params):
     predict = tokcom.make_system(make_config()).predict["answer"]
     with pytest.raises(ValueError, match="the batch needs snr_db"):
-        jax.eval_shape(predict, params, tiny_batch, jax.random.key(0))
+        jax.eval_shape(predict, params, jax.random.key(0))
 
 
-def test_an_snr_that_is_not_a_number_is_refused_before_anything_runs(make_config):
+def test_an_snr_that_is_not_a_number_is_refused_before_anything_runs():
     with pytest.raises(ValueError, match="snr_db must not be NaN"):
         snr_sweep.sweep(
             tokcom.make_system(make_config()).predict["answer"],
@@ -209,14 +207,14 @@ def test_an_snr_that_is_not_a_number_is_refused_before_anything_runs(make_config
         ({"num_image_tokens": 5, "compressor": "window_pool"}, "does not divide"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused_at_once(make_config, changes, told):
+def test_settings_that_make_no_sense_are_refused_at_once(changes, told):
     with pytest.raises(ValueError, match=told):
         tokcom.make_system(make_config(**changes))
 
 
-def test_every_compressor_fits_the_system(make_config, tiny_batch):
+def test_every_compressor_fits_the_system():
     for name in ("window_pool", "stride", "learned_queries"):
         system = tokcom.make_system(make_config(compressor=name))
-        shapes = jax.eval_shape(system.init, jax.random.key(0), tiny_batch)
-        loss, _ = jax.eval_shape(system.loss, shapes, tiny_batch, jax.random.key(0))
+        shapes = jax.eval_shape(system.init, jax.random.key(0), BATCH)
+        loss, _ = jax.eval_shape(system.loss, shapes, BATCH, jax.random.key(0))
         assert loss.shape == ()
