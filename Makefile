@@ -23,7 +23,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 WORKDIR ?= runs/tokcom
-SNR_DB ?= -10:25:2.5
+SNR_DB ?= -10:25:2.5,inf
+NUM_EXAMPLES ?= 1300
 NUM_SEEDS ?= 5
 # One process per core up to four; a file's tests stay together and share fixtures.
 PYTEST ?= $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
@@ -54,7 +55,7 @@ $(VENV)/.stamp-bench: $(VENV)/.stamp-dev
 
 train: setup
 	$(BIN)/python launch/train.py --config=configs/tokcom.py --workdir=$(WORKDIR)
-	$(BIN)/python launch/evaluate.py --workdir=$(WORKDIR) --snr_db=$(SNR_DB) --num_seeds=$(NUM_SEEDS)
+	$(BIN)/python launch/evaluate.py --workdir=$(WORKDIR) --snr_db=$(SNR_DB) --num_seeds=$(NUM_SEEDS) --num_examples=$(NUM_EXAMPLES)
 
 test: setup
 	$(PYTEST) -m 'not slow'

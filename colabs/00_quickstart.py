@@ -22,6 +22,9 @@
 # CPU cores and needs no network.
 
 # %%
+import dataclasses
+import importlib.util
+import pathlib
 import tempfile
 
 import jax
@@ -30,7 +33,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from m3jax import experiment
+from m3jax.channels import links
 from m3jax.data import pipeline, scenes, words
+from m3jax.nn import compressors, transceiver
+from m3jax.train import metrics
 
 # %% [markdown]
 # ## Restore in three lines
@@ -51,8 +57,10 @@ generate = jax.jit(run.system.predict["generate"])
 
 # %%
 source = pipeline.FreshScenes(scenes.SceneSettings(), seed=7, split="test")
-batch = {name: jnp.asarray(x) for name, x in pipeline.as_arrays(
-    source, limit=13 * 16).items()}
+batch = {
+    name: jnp.asarray(x)
+    for name, x in pipeline.as_arrays(source, limit=13 * 16).items()
+}
 
 asked = [0, 1, 4, 5, 10, 12]
 snrs_db = [-10.0, 0.0, 20.0]
@@ -83,6 +91,7 @@ fig.tight_layout()
 # The SNR is data, one number for each example, so the whole curve is one compiled
 # program. Every SNR meets the same fading and noise (the key is the same).
 
+
 # %%
 def accuracy(snr_db, key):
     noisy = {**batch, "snr_db": jnp.full(len(batch["skill"]), snr_db)}
@@ -109,9 +118,6 @@ fig.tight_layout()
 # and what arrives at 5 dB over Rayleigh fading after equalisation:
 
 # %%
-from m3jax.channels import links  # noqa: E402
-from m3jax.nn import compressors, transceiver  # noqa: E402
-
 config = run.experiment.system
 tokens = run.system.predict["encode"](run.params, batch, None)["image"][:1]
 mask = jnp.ones(tokens.shape[:2], bool)
@@ -119,11 +125,14 @@ pool = compressors.make_compressor(config.compressor, config.num_image_tokens)
 short, mask = pool.apply({}, tokens, mask)
 transmitter = transceiver.Transmitter(config.num_reals, config.snr_conditioning)
 symbols = transmitter.apply(
-    {"params": run.params["image_transmitter"]}, short, jnp.array([5.0]))[0]
+    {"params": run.params["image_transmitter"]}, short, jnp.array([5.0])
+)[0]
 link = links.make_link(config.link.kind, config.link.fading, config.link.block_length)
 
 fig, axes = plt.subplots(1, 2, figsize=(7, 3.4), sharex=True, sharey=True)
-for ax, snr_db, title in zip(axes, (jnp.inf, 5.0), ("sent", "received at 5 dB")):
+for ax, snr_db, title in zip(
+    axes, (jnp.inf, 5.0), ("sent", "received at 5 dB"), strict=True
+):
     out = link(jax.random.key(2), symbols, mask[0], snr_db)
     real, imaginary = jnp.split(out.values, 2, axis=-1)
     ax.plot(real.ravel(), imaginary.ravel(), ".", ms=3, color="#0072b2", alpha=0.5)
@@ -137,14 +146,8 @@ print(f"{int(out.channel_uses)} channel uses for the picture of one example")
 # The same function that `launch/train.py` calls. `smoke` is a tiny network on a few
 # hundred scenes: it shows that everything runs, not what can be reached.
 
+
 # %%
-import dataclasses  # noqa: E402
-import importlib.util  # noqa: E402
-import pathlib  # noqa: E402
-
-from m3jax.train import metrics  # noqa: E402
-
-
 def load_config(path, size):
     """Reads a config file, as the launchers do."""
     spec = importlib.util.spec_from_file_location("config", path)

@@ -12,7 +12,6 @@ from m3jax.systems import foundation
 from m3jax.train import config as train_config
 from m3jax.train import optimizers
 
-
 PATCH_WORDS = (
     ("<pad>", *canvas.KINDS[1:-2], "area", "lesion"),
     ("<pad>", *words.COLOURS),

@@ -21,12 +21,17 @@ def get_config(arg: str = "laptop") -> experiment.Experiment:
             system=tokcom.Config(),
             data=pipeline.DataConfig(config="laptop"),
             train=train_config.TrainConfig(
-                steps=500,
+                steps=300,
                 batch_size=64,
                 log_every=25,
                 checkpoint_every=250,
                 optimizer=optimizers.OptimizerConfig(
-                    learning_rate=1e-3, warmup_steps=50, weight_decay=1e-3
+                    name="muon",
+                    learning_rate=1e-3,
+                    muon_learning_rate=3e-3,
+                    warmup_steps=30,
+                    weight_decay=1e-3,
+                    b2=0.95,
                 ),
             ),
             start="generalist" if arg == "laptop" else "",

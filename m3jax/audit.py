@@ -69,7 +69,11 @@ class ProbeConfig:
     num_test: int = 200
     sizes: sizes_lib.FoundationConfig = dataclasses.field(
         default_factory=lambda: sizes_lib.FoundationConfig(
-            dim=64, mlp_dim=128, ff_dim=128, image_depth=2, audio_depth=1,
+            dim=64,
+            mlp_dim=128,
+            ff_dim=128,
+            image_depth=2,
+            audio_depth=1,
             decoder_depth=2,
         )
     )
@@ -84,7 +88,8 @@ def modality_accuracy(
     kind the network knows.
 
     Args:
-      system, params: a trained generalist.
+      system: a generalist.
+      params: its trained parameters.
       num_examples: test examples, all skills together.
 
     Returns:
@@ -148,7 +153,8 @@ def findings(
 
     Args:
       modalities: from ``modality_accuracy``.
-      experts, generalist: from ``expert_accuracy``.
+      experts: from ``expert_accuracy``.
+      generalist: from ``expert_accuracy``.
       chance: skill -> accuracy of a blind guess.
 
     Returns:

@@ -160,9 +160,7 @@ def _tables(rows: Sequence[base.Record]) -> str:
     for summary in records.aggregate(skills):
         where = "" if summary.snr_db is None else f" at {summary.snr_db:g} dB"
         skill = summary.metric.partition("/")[2]
-        by_skill.append(
-            summary._replace(metric=skill, variant=summary.variant + where)
-        )
+        by_skill.append(summary._replace(metric=skill, variant=summary.variant + where))
     snrs = sorted({row.snr_db for row in skills if row.snr_db is not None})
     chosen = {snr for snr in snrs if snr in (0.0, 20.0)} | set(snrs[-1:])
     by_skill = [s for s in by_skill if s.snr_db is None or s.snr_db in chosen]

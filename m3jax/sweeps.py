@@ -112,7 +112,9 @@ def run(
       config: what all points share.
       axes: from ``parse_over``.
       directory: gets one workdir for each point.
-      snrs_db, num_seeds, num_examples: as ``evaluation.evaluate`` takes them.
+      snrs_db: SNRs in dB; inf is a link without noise.
+      num_seeds: draws of noise and fading for each run.
+      num_examples: look at the first that many of the test split; None looks at all.
 
     Returns:
       The records of all variants, averaged over draws of noise.

@@ -91,8 +91,8 @@ def draw(settings: SceneSettings, seed: int, split: str, index: int) -> dict:
       settings.video; question, answer and skill as text; needs bool [3] by MODALITIES;
       core_experts and irrelevant_experts bool [7] by EXPERTS; patch_kind and
       patch_colour int32 [8, 8] by canvas.KINDS and 1 + words.COLOURS; object_mask bool
-      [8, 8]; sound int32 [3], its timbre, pitch and number of notes; static_fraction float32, the share of clip frames that repeat the one
-      before (1 without a clip).
+      [8, 8]; sound int32 [3], its timbre, pitch and number of notes; static_fraction
+      float32, the share of clip frames that repeat the one before (1 without a clip).
     """
     rng = np.random.default_rng((seed, zlib.crc32(split.encode()), index))
     skill = settings.skills[index % len(settings.skills)]

@@ -34,7 +34,7 @@ class Sound(NamedTuple):
 
 
 def spectrogram(sound: Sound, snr_db: float, rng: np.random.Generator) -> np.ndarray:
-    """Log-mel spectrogram float32 [64 frames, 40 mels] of a sound at an audio SNR in dB.
+    """Log-mel spectrogram, float32 [64 frames, 40 mels], of a sound at an SNR in dB.
 
     Values are scaled to about zero mean and unit scale and rounded to 1/8, which keeps
     the stored benchmark small.

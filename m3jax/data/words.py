@@ -2,7 +2,18 @@
 
 PAD, BOS, EOS = 0, 1, 2
 
-NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+NUMBERS = (
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+)
 COLOURS = ("red", "green", "blue", "yellow", "purple", "cyan")
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 TIMBRES = ("bell", "drum", "horn", "whistle", "flute")

@@ -46,8 +46,12 @@ def chance(
     answers = collections.defaultdict(set)
     for skill, answer in zip(train["skill"], train["answer"], strict=True):
         answers[int(skill)].add(answer.tobytes())
-    return np.array([1 / max(len(answers[int(s)]), 1) * bool(answers[int(s)])
-                     for s in test["skill"]])
+    return np.array(
+        [
+            1 / max(len(answers[int(s)]), 1) * bool(answers[int(s)])
+            for s in test["skill"]
+        ]
+    )
 
 
 def to_records(

@@ -12,7 +12,7 @@ from m3jax.ops import paths
 
 NAMES = ("adamw", "muon")
 SCHEDULES = ("cosine", "constant")
-# Tables and single vectors: a step of equal size in every direction means nothing there.
+# Tables of vectors: a step of equal size in every direction means nothing there.
 _NOT_MUON = ("embedding", "position_embed", "head", "queries")
 
 
