@@ -184,3 +184,14 @@ def test_the_smoke_set_is_made_and_read(tmp_path):
     check_equal({k: np.asarray(v) for k, v in train[11].items()}, drawn)
     with pytest.raises(ValueError, match="no split 'dev'.*'train'"):
         pipeline.load(config, "dev")
+
+
+def test_a_curriculum_changes_skill_where_it_says_and_stays_in_the_last():
+    first = scenes.SceneSettings(skills=("prior",))
+    last = scenes.SceneSettings(skills=("pitch",))
+    source = pipeline.Staged(
+        [(3, pipeline.FreshScenes(first, 1)), (0, pipeline.FreshScenes(last, 1))]
+    )
+    names = [scenes.SKILLS[int(source[i]["skill"])] for i in range(6)]
+    assert names == ["prior"] * 3 + ["pitch"] * 3
+    check_equal(source[4], pipeline.FreshScenes(last, 1)[4])

@@ -192,3 +192,33 @@ def test_a_bad_config_is_refused(changes, message):
 def test_a_bad_input_is_refused(x, message):
     with pytest.raises(ValueError, match=message):
         vit.ViT(SMALL).init(jax.random.key(0), x)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_neighbourhoods_and_a_product_are_a_convolution(stride):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, 8, 6, 3)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 5)), jnp.float32)
+    want = jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        ((1, 1), (1, 1)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    got = vit.neighbourhoods(x, stride) @ kernel.reshape(27, 5)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+def test_a_stem_makes_as_many_tokens_as_its_patches():
+    config = dataclasses.replace(SMALL, stem_dims=(4,))
+    model = vit.ViT(config)
+    shape = jax.eval_shape(
+        lambda: model.init_with_output(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))[0]
+    ).shape
+    assert shape == (1, vit.num_tokens(config), 16)
+
+
+def test_a_stem_that_does_not_fit_the_patch_is_refused():
+    with pytest.raises(ValueError, match="patches of 4 pixels"):
+        dataclasses.replace(SMALL, stem_dims=(4, 4))

@@ -99,3 +99,37 @@ def test_pattern_without_a_match_lists_top_level_paths():
 def test_senseless_field_is_named(field):
     with pytest.raises(ValueError, match=f"optimizer.{next(iter(field))} must be"):
         make(**field)
+
+
+def test_muon_orthogonalises_matrices_and_leaves_the_rest_to_adamw():
+    rng = np.random.default_rng(0)
+
+    def draw(*shape):
+        return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+    def matrix():
+        left, _, right = np.linalg.svd(rng.normal(size=(6, 6)))
+        return jnp.asarray(left @ np.diag(np.linspace(0.3, 1.0, 6)) @ right, "float32")
+
+    params = {
+        "net": {"kernel": matrix(), "bias": draw(6)},
+        "layers": {"kernel": jnp.stack([matrix(), matrix()])},  # stacked over depth
+        "embedder": {"embedding": draw(6, 6)},
+    }
+    fields = {"name": "muon", "clip_norm": float("inf"), "learning_rate": 0.01}
+    optimizer = make(params, muon_learning_rate=1.0, **fields)
+    updates, _ = optimizer.update(params, optimizer.init(params), params)
+
+    matrices = [updates["net"]["kernel"], *updates["layers"]["kernel"]]
+    for matrix in matrices:
+        # Five Newton-Schulz steps bring values from [0.3, 1] to within 0.4 of one.
+        values = np.linalg.svd(matrix, compute_uv=False)
+        np.testing.assert_allclose(values, 1.0, atol=0.4)
+    for leaf in (updates["net"]["bias"], updates["embedder"]["embedding"]):
+        # The first step of Adam is the sign of the gradient times the rate.
+        np.testing.assert_allclose(np.abs(leaf), 0.01, rtol=1e-3)
+
+
+def test_unknown_optimizer_is_named():
+    with pytest.raises(ValueError, match=r"optimizer\.name .*adamw, muon"):
+        make(name="sgd")
