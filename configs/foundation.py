@@ -6,18 +6,11 @@
 """
 
 from m3jax import experiment
-from m3jax.data import canvas, pipeline, words
+from m3jax.data import examples, pipeline
 from m3jax.nn import foundation as sizes
 from m3jax.systems import foundation
 from m3jax.train import config as train_config
 from m3jax.train import optimizers
-
-PATCH_WORDS = (
-    ("<pad>", *canvas.KINDS[1:-2], "area", "lesion"),
-    ("<pad>", *words.COLOURS),
-)
-SOUND_WORDS = (words.TIMBRES, words.PITCHES, words.NUMBERS[:6])
-
 
 # Binding a colour to a shape is what the other lookups build on, so it comes first.
 FIRST = (
@@ -33,16 +26,12 @@ THEN = (
 )
 
 
-def _ids(names):
-    return tuple(tuple(words.encode(" ".join(part))) for part in names)
-
-
 def get_config(arg: str = "laptop") -> experiment.Experiment:
     """The experiment of a size: "laptop" or "smoke"."""
     if arg == "laptop":
         return experiment.Experiment(
             system=foundation.Config(
-                patch_words=_ids(PATCH_WORDS), sound_words=_ids(SOUND_WORDS)
+                patch_words=examples.PATCH_WORDS, sound_words=examples.SOUND_WORDS
             ),
             data=pipeline.DataConfig(config="laptop"),
             train=train_config.TrainConfig(
@@ -74,8 +63,8 @@ def get_config(arg: str = "laptop") -> experiment.Experiment:
                     audio_depth=1,
                     image_stem=(8, 16, 32),
                 ),
-                patch_words=_ids(PATCH_WORDS),
-                sound_words=_ids(SOUND_WORDS),
+                patch_words=examples.PATCH_WORDS,
+                sound_words=examples.SOUND_WORDS,
             ),
             data=pipeline.DataConfig(config="smoke"),
             train=train_config.TrainConfig(steps=20, batch_size=16, log_every=5),

@@ -17,8 +17,7 @@ from absl import flags
 from m3jax import audit, experiment
 from m3jax.data import pipeline, scenes
 from m3jax.evals import baselines
-from m3jax.systems import foundation
-from m3jax.train import environment, pretrained, typed_json
+from m3jax.train import environment, typed_json
 
 _OUT = flags.DEFINE_string("out", None, "Folder for audit.json and audit.md.")
 _GENERALIST = flags.DEFINE_string("generalist", "generalist", "A shipped model.")
@@ -28,9 +27,8 @@ _STEPS = flags.DEFINE_integer("steps", 500, "Training steps of each probe.")
 
 def main() -> None:
     """Runs the audit."""
-    params, _ = pretrained.load(_GENERALIST.value)
-    system = foundation.make_system(foundation.Config())
-    modalities = audit.modality_accuracy(system, params, _NUM_EXAMPLES.value)
+    run = experiment.load(_GENERALIST.value)
+    modalities = audit.modality_accuracy(run.system, run.params, _NUM_EXAMPLES.value)
     probes = audit.ProbeConfig(steps=_STEPS.value)
     experts, generalist = audit.expert_accuracy(probes, print)
     found = audit.findings(modalities, experts, generalist, _chance())

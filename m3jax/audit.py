@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from m3jax import base
-from m3jax.data import pipeline, scenes
+from m3jax.data import examples, pipeline, scenes
 from m3jax.nn import foundation as sizes_lib
 from m3jax.systems import foundation
 from m3jax.train import config as train_config
@@ -202,13 +202,22 @@ def _draw(settings: scenes.SceneSettings, count: int) -> dict[str, np.ndarray]:
 def _train_probe(
     config: ProbeConfig, skills: tuple[str, ...]
 ) -> tuple[base.System, base.Params]:
-    system = foundation.make_system(foundation.Config(sizes=config.sizes))
+    system = foundation.make_system(
+        foundation.Config(
+            sizes=config.sizes,
+            patch_words=examples.PATCH_WORDS,
+            sound_words=examples.SOUND_WORDS,
+        )
+    )
     settings = train_config.TrainConfig(
         steps=config.steps,
         batch_size=config.batch_size,
         log_every=config.steps,
         optimizer=optimizers.OptimizerConfig(
-            learning_rate=2e-3, warmup_steps=config.steps // 10
+            name="muon",
+            learning_rate=2e-3,
+            warmup_steps=config.steps // 10,
+            b2=0.95,
         ),
     )
     source = pipeline.FreshScenes(scenes.SceneSettings(skills=skills), SEEDS["train"])

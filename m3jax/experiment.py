@@ -61,6 +61,12 @@ class Experiment:
         """Raises ValueError naming the first field that makes no sense."""
         self.data.validate()
         self.train.validate()
+        for steps, skills in self.curriculum:
+            scenes.SceneSettings(skills=tuple(skills))
+            if steps < 0:
+                raise ValueError(f"curriculum has a stage of {steps} steps")
+        if self.curriculum and not self.fresh_scenes:
+            raise ValueError("curriculum needs fresh scenes: set fresh_scenes=True")
         if self.num_validation < 1:
             raise ValueError(f"num_validation must be positive: {self.num_validation}")
 

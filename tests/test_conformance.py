@@ -1,10 +1,18 @@
 """Everything that claims a contract is held to it. New parts join a list here."""
 
+import importlib.util
+import pathlib
+
 import jax
+import numpy as np
 import pytest
 
+from m3jax import experiment
 from m3jax.channels import awgn, fading, links
-from m3jax.testing import channel_checks, dummy, system_checks
+from m3jax.data import examples
+from m3jax.systems import foundation, tokcom
+from m3jax.testing import channel_checks, dummy, system_checks, tiny
+from m3jax.train import typed_json
 
 CHANNELS = {
     "awgn": awgn.AWGN(),
@@ -20,9 +28,46 @@ LINKS = {
         "digital": links.DigitalLink(channel, bits=5, qam_order=16),
     }.items()
 }
+TOKCOM = tokcom.Config(
+    sizes=tiny.sizes(),
+    num_image_tokens=4,
+    num_audio_tokens=2,
+    num_reals=4,
+    receiver_dim=8,
+)
+FOUNDATION = foundation.Config(
+    sizes=tiny.sizes(),
+    num_image_tokens=4,
+    num_audio_tokens=2,
+    patch_words=((0, 3, 4, 5), (0, 6, 7, 8)),
+    sound_words=((3, 4, 5), (6, 7, 8), (9, 10, 11)),
+)
 SYSTEMS = {
     "dummy": (dummy.make_system(), dummy.make_batch(seed=0), ("linear",)),
+    "tokcom": (
+        tokcom.make_system(TOKCOM),
+        tiny.make_batch(),
+        (r"(image|audio)_(encoder|transmitter|receiver)", "decoder/[a-z_]+"),
+    ),
+    "foundation": (
+        foundation.make_system(FOUNDATION),
+        tiny.make_batch(),
+        (r"(image|audio)_(encoder|projector)", "decoder/[a-z_]+"),
+    ),
 }
+FOLDER = pathlib.Path(__file__).parents[1] / "configs"
+CONFIGS = {
+    "tokcom": ("laptop", "smoke", "from_scratch"),
+    "foundation": ("laptop", "smoke"),
+}
+
+
+def get_config(name, variant):
+    """What ``configs/<name>.py`` gives for a variant."""
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(variant)
 
 
 @pytest.mark.parametrize("name", CHANNELS)
@@ -35,7 +80,41 @@ def test_link_keeps_its_contract(name):
     channel_checks.check_link(LINKS[name], jax.random.key(2))
 
 
+@pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_system_keeps_its_contract(name):
     system, batch, reaches = SYSTEMS[name]
     system_checks.check_system(system, batch, jax.random.key(3), reaches)
+
+
+def test_every_config_is_listed():
+    assert {path.stem for path in FOLDER.glob("*.py")} - {"__init__"} == set(CONFIGS)
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [(name, variant) for name, variants in CONFIGS.items() for variant in variants],
+)
+def test_config_describes_a_system_that_fits_the_data(name, variant):
+    """Shapes only: nothing is compiled, drawn or read."""
+    config = get_config(name, variant)
+    config.validate()
+    assert typed_json.from_json(typed_json.to_json(config)) == config
+    system = experiment.make_system(config.system)
+    size = config.train.batch_size
+    batch = {
+        feature: jax.ShapeDtypeStruct((size, *shape), np.dtype(dtype))
+        for feature, (shape, dtype) in examples.FEATURES.items()
+    }
+    params = jax.eval_shape(system.init, jax.random.key(0), batch)
+    loss, _ = jax.eval_shape(system.loss, params, batch, jax.random.key(0))
+    assert loss.shape == ()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_config_names_its_variants_when_asked_for_another(name):
+    with pytest.raises(
+        ValueError, match=f"configs/{name}.py knows .*not 'huge'"
+    ) as told:
+        get_config(name, "huge")
+    assert all(variant in str(told.value) for variant in CONFIGS[name])

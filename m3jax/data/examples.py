@@ -38,6 +38,24 @@ FEATURES = {
 COMPRESSED = ("image", "audio", "video")
 """The features that are stored compressed."""
 
+
+def _ids(names: Sequence[str]) -> tuple[int, ...]:
+    return tuple(words.encode(" ".join(names)))
+
+
+PATCH_WORDS = (
+    _ids(("<pad>", *canvas.KINDS[1:-2], "area", "lesion")),
+    _ids(("<pad>", *words.COLOURS)),
+)
+"""Ids of the words for each value of ``patch_kind`` and of ``patch_colour``."""
+
+SOUND_WORDS = (
+    _ids(words.TIMBRES),
+    _ids(words.PITCHES),
+    _ids(words.NUMBERS[: 1 + sounds.MAX_NOTES]),
+)
+"""Ids of the words for each value of the three parts of ``sound``."""
+
 _LEVEL = 4  # of zlib: 7 % more bytes than the default of 6, in under half the time
 _WORTH_PROCESSES = 4_000  # fewer examples are drawn before a process has started
 

@@ -107,6 +107,11 @@ def make_system(config: Config) -> base.System:
         )
 
     def naming_loss(params, tokens, names, labels):
+        if len(names) != len(labels):
+            raise ValueError(
+                "system.patch_words and system.sound_words must name 2 and 3 sets of "
+                "words, such as m3jax.data.examples.PATCH_WORDS and SOUND_WORDS"
+            )
         table = params["decoder"]["embedder"]["embedding"]
         return sum(
             _naming_loss(tokens, table[np.array(ids)], label)
