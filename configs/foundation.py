@@ -2,7 +2,8 @@
 
     python launch/pretrain.py --config=configs/foundation.py --workdir=runs/pretrain
 
-`laptop` (default) is what is shipped; `smoke` shows in seconds that it runs.
+`laptop` (default) learns to look; `more` goes on from what is shipped, with most of its
+questions about what is hard. `smoke` shows in seconds that it runs.
 """
 
 from m3jax import experiment
@@ -24,10 +25,22 @@ THEN = (
     *("document", "chart", "audio_visual") * 3,
     *("lesion", "pitch", "tones", "timbre", "prior", "sign", "describe"),
 )
+# And last, what is hardest.
+MORE = (
+    *("document",) * 7,
+    *("describe", "chart") * 4,
+    *("recognise", "count", "audio_visual", "sign") * 3,
+    *("compare", "lesion", "pitch", "tones", "timbre", "prior"),
+)
 
 
 def get_config(arg: str = "laptop") -> experiment.Experiment:
-    """The experiment of a size: "laptop" or "smoke"."""
+    """The experiment of a size: "laptop", "more" or "smoke"."""
+    if arg == "more":
+        config = get_config("laptop")
+        config.start, config.train.seed = "generalist", 1
+        config.train.steps, config.curriculum = 2000, ((0, MORE),)
+        return config
     if arg == "laptop":
         return experiment.Experiment(
             system=foundation.Config(
@@ -70,4 +83,6 @@ def get_config(arg: str = "laptop") -> experiment.Experiment:
             train=train_config.TrainConfig(steps=20, batch_size=16, log_every=5),
             fresh_scenes=True,
         )
-    raise ValueError(f"configs/foundation.py knows 'laptop' and 'smoke', not {arg!r}")
+    raise ValueError(
+        f"configs/foundation.py knows 'laptop', 'more' and 'smoke', not {arg!r}"
+    )
