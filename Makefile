@@ -4,7 +4,7 @@
 #   make test        the test suite without the slow tests
 #   make test-all    the whole test suite
 #   make lint        format and style check
-#   make bench       speed against peers (installs the peers)
+#   make bench       speed against peers (installs the peers; ONLY=training for one group)
 #   make docs        the documentation site, into site/
 #   make audit       the properties that the generated data must have
 #   make pretrain    train the shipped starting points again (up to two hours)
@@ -72,7 +72,7 @@ format: setup
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.stamp-bench
-	$(BIN)/python launch/bench.py
+	$(BIN)/python launch/bench.py $(if $(ONLY),--only=$(ONLY))
 
 docs: $(VENV)/.stamp-docs
 	$(BIN)/mkdocs build --strict
@@ -81,7 +81,8 @@ audit: setup
 	$(BIN)/python launch/audit.py
 
 pretrain: setup
-	$(BIN)/python launch/pretrain.py --export=generalist
+	$(BIN)/python launch/pretrain.py --workdir=runs/pretrain --export=generalist
+	$(BIN)/python launch/pretrain.py --config=configs/foundation.py:more --workdir=runs/more --export=generalist
 
 clean:
 	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache

@@ -5,6 +5,8 @@ JAX is imported only where it is used, so this module costs a fresh process noth
 
 import dataclasses
 import importlib.metadata
+import importlib.util
+import json
 import os
 import pathlib
 import platform
@@ -208,11 +210,40 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
-def print_rows(rows: Sequence[Row]) -> None:
-    """Prints the rows as one JSON list; nothing else may go to standard output."""
-    from m3jax.train import typed_json
+def require(package: str) -> None:
+    """Raises RuntimeError, naming the mend, if a peer's package is not installed."""
+    if importlib.util.find_spec(package) is None:
+        raise RuntimeError(
+            f"the benchmarks compare with {package}, which is not installed:"
+            " pip install 'm3jax[bench]'"
+        )
 
-    print(typed_json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
+
+def run(work: Callable[[], Sequence[Row]]) -> None:
+    """Runs a benchmark as a program: flags, quiet logs, errors of one line.
+
+    Its rows are printed as one JSON list, and nothing else goes to standard output.
+    """
+    from absl import app, logging
+
+    def main(argv: list[str]) -> None:
+        if len(argv) > 1:
+            raise app.UsageError(f"what is {argv[1]!r}? See --help")
+        if logging.get_verbosity() == logging.INFO:
+            logging.set_verbosity(logging.WARNING)  # libraries tell a lot
+        try:
+            print_rows(work())
+        except (ValueError, RuntimeError) as error:
+            logging.debug("in full:", exc_info=True)
+            sys.exit(f"error: {error}")
+
+    app.run(main)
+
+
+def print_rows(rows: Sequence[Row]) -> None:
+    """Prints the rows as one JSON list."""
+    fields = [dataclasses.asdict(row) for row in rows]
+    print(json.dumps(fields, indent=2, allow_nan=False))
 
 
 def _version(package: str) -> str | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import jax
 import numpy as np
 import torch
-from absl import app, flags
+from absl import flags
 
 from benchmarks import harness, vit_m3jax, vit_torch, vit_workload
 from m3jax import base
@@ -118,13 +118,12 @@ def measure(workload: vit_workload.Workload, machine: harness.Machine) -> harnes
     return harness.compare(workload.title, rounds, machine, target=TARGET)
 
 
-def main(argv: list[str]) -> None:
-    """Prints one row for each size."""
-    del argv
+def main() -> list[harness.Row]:
+    """Measures each size."""
     workloads = [vit_workload.named(size) for size in _SIZES.value]
     machine = harness.measure_machine(["torch"])
-    harness.print_rows([measure(workload, machine) for workload in workloads])
+    return [measure(workload, machine) for workload in workloads]
 
 
 if __name__ == "__main__":
-    app.run(main)
+    harness.run(main)

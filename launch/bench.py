@@ -5,7 +5,6 @@ python launch/bench.py --only=training
 Run it on an idle machine: nothing else may take the processor meanwhile.
 """
 
-import importlib.util
 import json
 import pathlib
 import subprocess
@@ -30,11 +29,7 @@ _OUT = flags.DEFINE_string(
 
 def main() -> None:
     """Runs the groups one after the other, and shows all rows that are on disk."""
-    if importlib.util.find_spec("torch") is None:
-        raise RuntimeError(
-            "the benchmarks compare with PyTorch, which is not installed:"
-            " pip install 'm3jax[bench]'"
-        )
+    harness.require("torch")
     out = pathlib.Path(_OUT.value)
     out.mkdir(parents=True, exist_ok=True)
     for group in _ONLY.value or GROUPS:

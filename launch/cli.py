@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from absl import app, logging
+from absl import app, flags, logging
 
 from m3jax.train import cache, interrupts
 
@@ -18,8 +18,7 @@ def run(work: Callable[[], None]) -> None:
     """
 
     def main(argv: list[str]) -> None:
-        if len(argv) > 1:
-            raise app.UsageError(f"what is {argv[1]!r}? See --help")
+        del argv  # only the name of the script is left
         if logging.get_verbosity() == logging.INFO:
             logging.set_verbosity(logging.WARNING)  # libraries tell a lot
         cache.enable_compilation_cache()
@@ -32,4 +31,30 @@ def run(work: Callable[[], None]) -> None:
             logging.debug("in full:", exc_info=True)
             sys.exit(f"error: {error}")
 
-    app.run(main)
+    app.run(main, flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """Parses flags and loads the config file; what is wrong is told in one line."""
+    try:
+        rest = flags.FLAGS(argv)
+        # A config file that can't be read says so only when a field is asked for.
+        if "config" in flags.FLAGS:
+            getattr(flags.FLAGS["config"].value, "train", None)
+    except (flags.Error, *_EXPECTED) as error:
+        sys.exit(_explain(error, argv))
+    if len(rest) > 1:
+        sys.exit(f"error: what is {rest[1]!r}? Flags start with --; see --help")
+    return rest
+
+
+def _explain(error: Exception, argv: list[str]) -> str:
+    """One line on flags; all of it where a config file is broken."""
+    text = str(error.args[0] if isinstance(error, KeyError) else error).strip()
+    last = text.splitlines()[-1].strip()
+    about = [arg for arg in argv if arg.startswith("--config")]
+    if not isinstance(error, flags.Error):
+        return f"error: {last}; correct {' '.join(about)}"
+    if "Traceback" in text and not last.startswith("ValueError: "):
+        return f"error: {text}"
+    return f"error: {last.removeprefix('ValueError: ')}; see --help"

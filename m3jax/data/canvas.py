@@ -50,7 +50,7 @@ class Canvas:
         view += alpha[..., None] * (rgb - view)
 
     def label(self, top: int, left: int, alpha: np.ndarray, kind: int, colour: int):
-        """Marks the patches that a mask covers by more than a fifth."""
+        """Marks the patches that a mask covers by more than an eighth."""
         height, width = alpha.shape
         row, column = top // PATCH, left // PATCH
         rows, columns = -(-(top + height) // PATCH), -(-(left + width) // PATCH)
@@ -58,7 +58,7 @@ class Canvas:
         y, x = top - row * PATCH, left - column * PATCH
         cover[y : y + height, x : x + width] = alpha
         shape = (rows - row, PATCH, columns - column, PATCH)
-        hit = cover.reshape(shape).sum((1, 3)) > PATCH * PATCH / 5
+        hit = cover.reshape(shape).sum((1, 3)) > PATCH * PATCH / 8
         self.kind[row:rows, column:columns][hit] = kind
         self.colour[row:rows, column:columns][hit] = colour
 

@@ -225,6 +225,7 @@ class ViT(nn.Module):
       config: size and input.
 
     Example:
+      >>> import jax
       >>> model = ViT(ViTConfig(dim=32, depth=2))
       >>> images = jnp.zeros((1, 64, 64, 3))
       >>> params = model.init(jax.random.key(0), images)

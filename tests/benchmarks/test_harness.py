@@ -131,3 +131,11 @@ def test_picture_and_table_show_every_row_and_target():
 def test_drawing_nothing_is_an_error():
     with pytest.raises(ValueError, match="no benchmark"):
         report.draw([])
+
+
+def test_a_missing_peer_is_named_with_the_mend():
+    with pytest.raises(
+        RuntimeError, match=r"no_such_peer.*pip install 'm3jax\[bench\]'"
+    ):
+        harness.require("no_such_peer")
+    harness.require("json")

@@ -1,7 +1,6 @@
 """m3jax and PyTorch compute the same thing in the training benchmark."""
 
 import jax
-import numpy as np
 import pytest
 
 from benchmarks import vit_m3jax, vit_workload
@@ -19,15 +18,13 @@ def test_unknown_size_is_an_error_that_names_the_others():
         vit_workload.named("huge")
 
 
-def test_step_learns_and_unrolling_changes_nothing():
+def test_step_advances_its_donated_state_and_learns():
     batch = vit_workload.make_batch(vit_workload.TINY)
-    losses = []
-    for unroll in (1, vit_workload.TINY.depth):
-        learner, state = vit_m3jax.start(vit_workload.TINY, unroll, batch)
-        step = vit_m3jax.make_step(learner, state, jax.device_put(batch))
-        losses.append([step() for _ in range(3)])
-    assert losses[0][2] < losses[0][0]
-    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+    learner, state = vit_m3jax.start(vit_workload.TINY, 1, batch)
+    step = vit_m3jax.make_step(learner, state, jax.device_put(batch))
+    losses = [step() for _ in range(4)]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < losses[0]
 
 
 @pytest.mark.slow
