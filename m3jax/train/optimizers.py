@@ -158,8 +158,16 @@ def _muon(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
 
 
 def _matrices(tree: base.Params) -> base.Params:
-    """What decays: arrays with two or more axes."""
-    return jax.tree.map(lambda leaf: leaf.ndim >= 2, tree)
+    """What decays: arrays with two or more axes, but for biases and scales.
+
+    Those of scanned layers have two axes too, being stacked over depth.
+    """
+
+    def decays(key_path, leaf):
+        name = paths.path_string(key_path).split("/")[-1]
+        return leaf.ndim >= 2 and name not in ("bias", "scale")
+
+    return jax.tree_util.tree_map_with_path(decays, tree)
 
 
 def _muon_axes(tree: base.Params) -> base.Params:

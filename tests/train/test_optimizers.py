@@ -138,3 +138,16 @@ def test_muon_orthogonalises_matrices_and_leaves_the_rest_to_adamw():
 def test_unknown_optimizer_is_named():
     with pytest.raises(ValueError, match=r"optimizer\.name .*adamw, muon"):
         make(name="sgd")
+
+
+def test_stacked_biases_and_scales_do_not_decay():
+    params = {
+        "layers": {"kernel": jnp.ones((2, 3, 3)), "bias": jnp.ones((2, 3))},
+        "norm": {"scale": jnp.ones((2, 3))},
+    }
+    optimizer = make(params, weight_decay=0.5, learning_rate=0.1)
+    nothing = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = optimizer.update(nothing, optimizer.init(params), params)
+    np.testing.assert_allclose(updates["layers"]["kernel"], -0.05, rtol=1e-6)
+    assert not np.any(updates["layers"]["bias"])
+    assert not np.any(updates["norm"]["scale"])
