@@ -218,11 +218,11 @@ def train(
 
 
 def _warm_start(config: Experiment) -> base.Params | None:
-    """Pretrained parameters, those that the system has a place for."""
+    """Parameters that the system takes over from a pretrained model."""
     if not config.start:
         return None
     params, _ = pretrained.load(config.start)
-    return {name: params[name] for name in config.system.starts_from if name in params}
+    return config.system.warm_start(params)
 
 
 def _training_batches(config: Experiment):

@@ -53,14 +53,11 @@ def test_train_refuses_before_it_touches_the_workdir(launch, tmp_path, argv, tol
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("script", ["train.py", "evaluate.py", "sweep.py"])
-def test_a_workdir_must_be_named(launch, script):
-    check_refused(
-        launch(script, "--over=train.seed=1")
-        if script == "sweep.py"
-        else launch(script),
-        "--workdir must have a value",
-    )
+@pytest.mark.parametrize(
+    "argv", [("train.py",), ("evaluate.py",), ("sweep.py", "--over=train.seed=1")]
+)
+def test_a_workdir_must_be_named(launch, argv):
+    check_refused(launch(*argv), "--workdir must have a value")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from m3jax.evals import snr_sweep
-from m3jax.systems import tokcom
+from m3jax.ops import paths
+from m3jax.systems import foundation, tokcom
 from m3jax.testing import gradients, tiny, traces
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -167,8 +168,14 @@ def test_training_draws_snrs_from_its_range(analog, params, changes, snr_db):
     assert metrics["channel_uses"] == TOKENS * REALS // 2
 
 
-def test_a_generalist_gives_what_it_can(params):
-    assert set(make_config().starts_from) < set(params)
+def test_a_generalist_fits_into_the_system(params):
+    generalist = foundation.make_system(foundation.Config(sizes=tiny.sizes()))
+    shapes = jax.eval_shape(generalist.init, jax.random.key(0), BATCH)
+    ones = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
+    # Raises if a path or a shape of the one is not in the other.
+    started = paths.overlay(params, make_config().warm_start(ones))
+    assert np.all(started["decoder"]["final_norm"]["scale"] == 1)
+    assert np.all(started["image_receiver"]["linear"]["bias"] == 1)
 
 
 def test_without_an_snr_there_is_no_prediction(params):
@@ -215,3 +222,29 @@ def test_every_compressor_fits_the_system():
         shapes = jax.eval_shape(system.init, jax.random.key(0), BATCH)
         loss, _ = jax.eval_shape(system.loss, shapes, BATCH, jax.random.key(0))
         assert loss.shape == ()
+
+
+@pytest.mark.parametrize("num_reals", [4, 8, 10])
+def test_a_warm_start_is_the_best_factorisation_of_the_projector(num_reals):
+    rng = np.random.default_rng(0)
+    kernel, bias = rng.normal(size=(8, 8)), rng.normal(size=8)
+    generalist = {"image_encoder": 1, "audio_encoder": 2, "decoder": 3}
+    for m in ("image", "audio"):
+        generalist[f"{m}_projector"] = {"kernel": kernel, "bias": bias}
+    got = make_config(num_reals=num_reals).warm_start(generalist)
+    assert got["decoder"] == 3
+
+    sent = got["image_transmitter"]["symbols"]["kernel"]
+    linear = got["image_receiver"]["linear"]
+    assert sent.shape == (8, num_reals)
+    np.testing.assert_array_equal(linear["bias"], bias)
+    # Unit-variance inputs make symbols of this power, which the link brings to one.
+    x = rng.normal(size=(200_000, 8)) @ sent
+    received = x / np.sqrt(np.mean(x**2)) @ linear["kernel"]
+    lost = np.linalg.svd(kernel, compute_uv=False)[num_reals:]
+    product = sent @ linear["kernel"] / np.sqrt(np.mean(np.sum(sent**2, axis=0)))
+    np.testing.assert_allclose(
+        np.linalg.norm(product - kernel), np.linalg.norm(lost), atol=1e-6
+    )
+    exact = x @ np.linalg.pinv(sent) @ kernel
+    np.testing.assert_allclose(received, exact, rtol=0.02, atol=0.05)

@@ -44,14 +44,9 @@ class Config:
     patch_words: tuple[tuple[int, ...], ...] = ()
     sound_words: tuple[tuple[int, ...], ...] = ()
 
-    @property
-    def starts_from(self) -> tuple[str, ...]:
-        """Names of the parameters that a pretrained generalist gives: all of them."""
-        names = [f"{m}_{part}" for m in foundation.MODALITIES for part in _PARTS]
-        return (*names, "decoder")
-
-
-_PARTS = ("encoder", "projector")
+    def warm_start(self, generalist: base.Params) -> base.Params:
+        """What a pretrained generalist gives another one: everything."""
+        return generalist
 
 
 def make_system(config: Config) -> base.System:

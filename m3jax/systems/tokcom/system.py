@@ -10,6 +10,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from m3jax import base
 from m3jax.channels import links
@@ -68,10 +69,29 @@ class Config:
     train_snr_db: tuple[float, float] = (-5.0, 25.0)
     channel_in_training: bool = True
 
-    @property
-    def starts_from(self) -> tuple[str, ...]:
-        """Names of the parameters that a pretrained generalist gives."""
-        return ("image_encoder", "audio_encoder", "decoder")
+    def warm_start(self, generalist: base.Params) -> base.Params:
+        """What a pretrained generalist gives: encoders, decoder and transceivers.
+
+        The generalist's projector P = U S V^T lies where the link goes in between. Its
+        best factors of rank R (Eckart and Young 1936) start the transmitter, U sqrt(S),
+        and the linear part of the receiver, sqrt(S) V^T, so that a link without noise
+        hands the decoder about what it was trained on.
+
+        Args:
+          generalist: parameters of ``m3jax.systems.foundation``.
+
+        Returns:
+          Parameters to lay over those that ``init`` draws.
+        """
+        names = (*(f"{m}_encoder" for m in foundation.MODALITIES), "decoder")
+        params = {name: generalist[name] for name in names}
+        for m in foundation.MODALITIES:
+            projector = generalist[f"{m}_projector"]
+            sent, received = _factors(np.asarray(projector["kernel"]), self.num_reals)
+            params[f"{m}_transmitter"] = {"symbols": {"kernel": sent}}
+            linear = {"kernel": received, "bias": projector["bias"]}
+            params[f"{m}_receiver"] = {"linear": linear}
+        return params
 
     def validate(self) -> None:
         """Raises ValueError naming the first field that makes no sense."""
@@ -81,6 +101,21 @@ class Config:
                 f"system.train_snr_db is {tuple(self.train_snr_db)}; give a low and a "
                 "high finite SNR in dB, or set system.channel_in_training=False"
             )
+
+
+def _factors(kernel: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """Factors [D, R] and [R, D'] of a matrix, for inputs of unit variance.
+
+    The link brings what is sent to unit power, which the second factor undoes.
+    """
+    u, s, vt = np.linalg.svd(kernel, full_matrices=False)
+    root = np.sqrt(s[:rank])
+    sent, received = u[:, :rank] * root, root[:, None] * vt[:rank]
+    missing = max(rank - len(s), 0)  # reals that carry nothing at first
+    sent = np.pad(sent, ((0, 0), (0, missing)))
+    received = np.pad(received, ((0, missing), (0, 0)))
+    power = np.mean(np.sum(sent**2, axis=0))
+    return sent, received * np.sqrt(power)
 
 
 def make_system(config: Config) -> base.System:
