@@ -264,6 +264,7 @@ def _validation(
     if not config.train.evaluate_every:
         return None
     arrays = load_arrays(config.data, "validation", config.num_validation)
+    arrays |= _validation_snrs(config.system, len(arrays["skill"]))
     batches = [jax.device_put(part) for part in split_batches(arrays, 120)]
     predict = jax.jit(system.predict["answer"])
 
@@ -279,6 +280,18 @@ def _validation(
         return {BEST: float(right.mean())}
 
     return evaluate
+
+
+def _validation_snrs(
+    system: tokcom.Config | foundation.Config, count: int
+) -> dict[str, np.ndarray]:
+    """SNRs all over the range that training draws from, for a system with a link."""
+    if not hasattr(system, "train_snr_db"):
+        return {}
+    snrs_db = np.full(count, np.inf)
+    if system.channel_in_training:
+        snrs_db = np.linspace(*system.train_snr_db, count)
+    return {"snr_db": snrs_db.astype(np.float32)}
 
 
 def load_arrays(

@@ -29,7 +29,7 @@ def parse_over(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
       Path of the config field -> its values.
 
     Raises:
-      ValueError: a text is malformed, has no value, or a path comes twice.
+      ValueError: a text is malformed, has no value, or a path or value comes twice.
 
     Example:
       >>> parse_over(["train.seed=0,1", "system.compressor=stride,window_pool"])
@@ -45,7 +45,9 @@ def parse_over(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
             )
         if path.strip() in axes:
             raise ValueError(f"--over names {path.strip()!r} twice")
-        axes[path.strip()] = _parse_values(values)
+        axes[path.strip()] = parsed = _parse_values(values)
+        if len(set(map(repr, parsed))) < len(parsed):
+            raise ValueError(f"--over={text!r} has a value twice")
     return axes
 
 
@@ -78,15 +80,17 @@ def with_fields(
         holder = config
         for parent in parents:
             holder = getattr(holder, parent, None)
-        if not hasattr(holder, name):
+        known = getattr(type(holder), "__dataclass_fields__", {})
+        if name not in known:
             raise ValueError(
                 f"the config has no field {path!r}; see the fields of "
-                f"{type(holder if holder is not None else config).__name__}"
+                f"{type(holder if known else config).__name__}"
             )
         old = getattr(holder, name)
-        if isinstance(old, float) and isinstance(value, int):
+        if type(old) is float and type(value) is int:
             value = float(value)
-        if old is not None and type(value) is not type(old):
+        may_be_none = value is None and "None" in str(known[name].type)
+        if old is not None and type(value) is not type(old) and not may_be_none:
             raise ValueError(
                 f"{path} is {type(old).__name__} {old!r}; it can't be {value!r}"
             )
@@ -132,7 +136,7 @@ def run(
     rows: list[base.Record] = []
     for number, (point, made) in enumerate(zip(grid, configs, strict=True), start=1):
         name = ",".join(f"{path.split('.')[-1]}={v}" for path, v in point.items())
-        folder = pathlib.Path(directory) / name
+        folder = pathlib.Path(directory) / name.replace("/", "_")
         print(f"[{number}/{len(grid)}] {name}", flush=True)
         resume = workdir.has_checkpoints(folder)
         experiment.train(made, folder, resume=resume)

@@ -178,6 +178,26 @@ def test_a_generalist_fits_into_the_system(params):
     assert np.all(started["image_receiver"]["linear"]["bias"] == 1)
 
 
+@pytest.mark.parametrize("num_reals", [4, 12])
+def test_the_projector_is_split_into_its_best_factors(num_reals):
+    """What is missing are its smallest singular values, at the link's unit power."""
+    kernel = np.random.default_rng(0).normal(size=(8, 8))
+    projector = {"kernel": kernel, "bias": np.zeros(8)}
+    names = [
+        f"{m}_{part}" for m in ("image", "audio") for part in ("encoder", "projector")
+    ]
+    given = make_config(num_reals=num_reals).warm_start(
+        dict.fromkeys((*names, "decoder"), projector)
+    )
+    sent = given["image_transmitter"]["symbols"]["kernel"]
+    received = given["image_receiver"]["linear"]["kernel"]
+    assert (sent.shape, received.shape) == ((8, num_reals), (num_reals, 8))
+    power = np.mean(np.sum(sent**2, axis=0))  # of a real, for tokens of unit variance
+    values = np.linalg.svd(kernel, compute_uv=False)
+    missing = np.sum((sent / np.sqrt(power) @ received - kernel) ** 2)
+    np.testing.assert_allclose(missing, np.sum(values[num_reals:] ** 2), atol=1e-9)
+
+
 def test_without_an_snr_there_is_no_prediction(params):
     predict = tokcom.make_system(make_config()).predict["answer"]
     with pytest.raises(ValueError, match="the batch needs snr_db"):
