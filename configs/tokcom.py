@@ -21,10 +21,10 @@ def get_config(arg: str = "laptop") -> experiment.Experiment:
             system=tokcom.Config(),
             data=pipeline.DataConfig(config="laptop"),
             train=train_config.TrainConfig(
-                steps=300,
+                steps=150,
                 batch_size=64,
                 log_every=25,
-                checkpoint_every=250,
+                checkpoint_every=150,
                 optimizer=optimizers.OptimizerConfig(
                     name="muon",
                     learning_rate=1e-3,

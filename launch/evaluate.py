@@ -9,7 +9,7 @@ import cli
 from absl import flags
 
 from m3jax import evaluation, experiment
-from m3jax.evals import snr_grid
+from m3jax.evals import records, snr_grid
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run.", required=True)
 _STEP = flags.DEFINE_integer("step", None, "A saved step; the newest if unset.")
@@ -19,6 +19,9 @@ _SNR_DB = flags.DEFINE_string(
 _NUM_SEEDS = flags.DEFINE_integer("num_seeds", 5, "Draws of noise and fading.")
 _NUM_EXAMPLES = flags.DEFINE_integer(
     "num_examples", None, "Examples of the split; all if unset."
+)
+_EXPORT = flags.DEFINE_string(
+    "export", None, "Name under which the package then ships the run's parameters."
 )
 _SPLIT = flags.DEFINE_enum("split", "test", ["validation", "test"], "The split.")
 
@@ -40,6 +43,13 @@ def main() -> None:
     print(text)
     for path in paths:
         print(path)
+    if _EXPORT.value:
+        figures = {
+            f"{_SPLIT.value} answer_accuracy, {row.snr_db:g} dB": round(row.mean, 4)
+            for row in records.aggregate(records.select(rows, metric="answer_accuracy"))
+            if row.snr_db is not None
+        }
+        print(experiment.export(_WORKDIR.value, _EXPORT.value, figures))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ def test_notebook_has_the_cells_of_its_script(path):
     assert cells(nbformat.read(path, as_version=4)) == cells(script)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(path, tmp_path, monkeypatch):
     monkeypatch.setenv("M3JAX_DATA_DIR", str(tmp_path))
