@@ -297,6 +297,8 @@ def save_params(
     directory.mkdir(parents=True, exist_ok=True)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(directory / "params", params, force=True)
+    # It names the path it was written to, which is nobody's business elsewhere.
+    (directory / "params" / "commit_success.txt").unlink(missing_ok=True)
     typed_json.write(directory / "card.json", cards.make_card(params, **card))
 
 
