@@ -1,7 +1,8 @@
 """One-tap equalisers: from received symbols back to estimates of what was sent.
 
-Both take the gain as known at the receiver (perfect CSI) and stay finite, with finite
-gradients, in the deepest fade: below -180 dB a gain counts as no signal, estimate 0.
+Both take the gain as the receiver knows it (``channels/csi.py``) and stay finite, with
+finite gradients, in the deepest fade: below -180 dB a gain counts as no signal,
+estimate 0.
 """
 
 import jax.numpy as jnp
@@ -13,10 +14,16 @@ _NO_SIGNAL = 1e-18
 """Power below which the denominator counts as zero."""
 
 
-def mmse(y: base.Array, h: base.Array, no: base.Array) -> base.Array:
-    """Estimate of least mean square error, for ``E|x|^2 = 1``.
+def mmse(
+    y: base.Array, h: base.Array, no: base.Array, error_variance: base.Array = 0.0
+) -> base.Array:
+    """Linear estimate of least mean square error, for ``E|x|^2 = 1``.
 
-        x_hat = conj(h) y / (|h|^2 + N0),   E|x - x_hat|^2 = 1 / (1 + |h|^2 / N0)
+        x_hat = conj(h) y / (|h|^2 + v),   E|x - x_hat|^2 = 1 / (1 + |h|^2 / v)
+        v = N0 + E|e|^2
+
+    where ``e`` is the error of the gain ``h``, 0 if the receiver knows it. For then
+    ``y = h x + (e x + n)``: an error that does not depend on ``h`` is more noise.
 
     The estimate leans towards zero when the channel is bad: its size tells a learned
     receiver how far to trust it. That lean is wrong for fixed decision thresholds;
@@ -26,11 +33,12 @@ def mmse(y: base.Array, h: base.Array, no: base.Array) -> base.Array:
       y: received symbols, complex.
       h: gains, complex, broadcastable to ``y``.
       no: noise power N0 per complex symbol; 0 is allowed.
+      error_variance: ``E|e|^2``, as ``csi.Estimate`` has it.
 
     Returns:
       Complex estimates of the shape of ``y``.
     """
-    return _safe_divide(jnp.conj(h) * y, masks.abs_square(h) + no)
+    return safe_divide(jnp.conj(h) * y, masks.abs_square(h) + (no + error_variance))
 
 
 def zero_forcing(y: base.Array, h: base.Array) -> base.Array:
@@ -49,10 +57,13 @@ def zero_forcing(y: base.Array, h: base.Array) -> base.Array:
     Returns:
       Complex estimates of the shape of ``y``.
     """
-    return _safe_divide(jnp.conj(h) * y, masks.abs_square(h))
+    energy = masks.abs_square(h)
+    # One real division: a complex one takes half the time of a simulated symbol.
+    return y * (jnp.conj(h) * safe_divide(jnp.ones_like(energy), energy))
 
 
-def _safe_divide(numerator: base.Array, denominator: base.Array) -> base.Array:
+def safe_divide(numerator: base.Array, denominator: base.Array) -> base.Array:
+    """The quotient, or 0 where the denominator, a power, counts as no signal."""
     # One where on both sides of the quotient, so that its gradient is finite too.
     usable = denominator > _NO_SIGNAL
     numerator = jnp.where(usable, numerator, jnp.zeros((), numerator.dtype))

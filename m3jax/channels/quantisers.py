@@ -1,7 +1,8 @@
-"""Uniform quantisation with a straight-through gradient."""
+"""Uniform quantisation, plain or dithered, with a straight-through gradient."""
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -70,6 +71,58 @@ def uniform(x: base.Array, num_bits: int, limit: float = 1.0) -> Quantised:
     indices = jnp.clip(places, 0, 2**num_bits - 1).astype(jnp.int32)
     levels = dequantise(indices, num_bits, limit).astype(clipped.dtype)
     return Quantised(straight_through(levels, clipped), indices)
+
+
+def dithered(
+    key: base.Array, x: base.Array, num_bits: int, limit: float = 1.0
+) -> Quantised:
+    """Quantises with subtractive dither, which both ends draw from the same key.
+
+        x_q = Q(x + u) - u,   u ~ U(-d/2, d/2)
+
+    For ``|x| <= limit - d/2`` the error is uniform on half a step to each side and
+    independent of ``x`` (Schuchman 1964; Lipshitz, Wannamaker and Vanderkooy 1992), so
+    ``E x_q = x``: there the straight-through gradient, 1, is the exact one of the mean
+    over the dither.
+
+    Args:
+      key: random key, consumed; the receiver draws ``dither`` from the same.
+      x: real, any shape.
+      num_bits: b, bits per value, 1 to 16.
+      limit: half the range, in the unit of ``x``.
+
+    Returns:
+      ``Quantised(values, indices)``; the receiver gets the values as
+      ``dequantise(indices, num_bits, limit) - dither(key, ...)``.
+
+    Example:
+      >>> x = jnp.full((2000,), 0.1)  # between the levels -0.25 and 0.25
+      >>> round(float(dithered(jax.random.key(0), x, num_bits=2).values.mean()), 2)
+      0.1
+    """
+    u = dither(key, x.shape, num_bits, limit, x.dtype)
+    values, indices = uniform(x + u, num_bits, limit)
+    return Quantised(values - u, indices)
+
+
+def dither(
+    key: base.Array, shape: tuple[int, ...], num_bits: int, limit: float, dtype=float
+) -> base.Array:
+    """Draws dither of one quantiser step: ``u ~ U(-d/2, d/2)``, ``d = 2 limit / 2^b``.
+
+    Args:
+      key: random key, consumed.
+      shape: shape of the values.
+      num_bits: b, bits per value.
+      limit: half the quantiser's range.
+      dtype: a real type.
+
+    Returns:
+      Real array of this shape.
+    """
+    check(num_bits, limit)
+    half_step = limit / 2**num_bits
+    return jax.random.uniform(key, shape, dtype, -half_step, half_step)
 
 
 def dequantise(indices: base.Array, num_bits: int, limit: float = 1.0) -> base.Array:

@@ -8,7 +8,7 @@ import numpy as np
 
 from m3jax import base
 from m3jax.channels import links, noise
-from m3jax.ops import masks
+from m3jax.ops import masks, paths
 from m3jax.testing import gradients, traces
 
 SNRS_DB = (-20.0, 0.0, 10.0, 40.0, float("inf"))
@@ -55,11 +55,12 @@ def check_link(
     num_tokens: int = 6,
     num_values: int = 8,
 ) -> None:
-    """Checks a token link.
+    """Checks a token link: ``links.Link``.
 
     Shapes; padding that arrives as zeros, costs nothing and whose content, even NaN,
-    changes nothing; costs counted; gradients by the values that are finite and not zero
-    from -20 to 40 dB and at ``inf``; jit, vmap and eager alike; one trace for all SNRs.
+    changes nothing; costs that are counted; gradients by the values and the link's own
+    parameters that are finite and reach both from -20 to 40 dB and at ``inf``; jit,
+    vmap and eager alike; one trace for all SNRs.
 
     Args:
       link: the link.
@@ -70,23 +71,29 @@ def check_link(
     Raises:
       AssertionError: names what does not hold.
     """
-    value_key, link_key = jax.random.split(key)
+    init_key, value_key, link_key = jax.random.split(key, 3)
+    params = link.init(init_key, num_values)
     values = jax.random.normal(value_key, (num_tokens, num_values))
     num_valid = num_tokens - max(1, num_tokens // 3)
     mask = jnp.arange(num_tokens) < num_valid
     snrs_db = [jnp.float32(snr_db) for snr_db in SNRS_DB]
 
+    def send(key, values, mask, snr_db):
+        return link(key, values, mask, snr_db, params)
+
     spoilt = jnp.where(mask[:, None], values, jnp.nan)
-    out = _check_transforms(link, link_key, (values, mask), snrs_db)[0]
+    out = _check_transforms(send, link_key, (values, mask), snrs_db)[0]
     assert out.values.shape == values.shape, f"values left as {out.values.shape}."
     gradients.assert_finite(out, "output of the link")
     assert not np.any(out.values[num_valid:]), "padding does not arrive as zeros."
-    assert out.channel_uses > 0 and out.channel_uses % num_valid == 0, (
-        f"{out.channel_uses} channel uses for {num_valid} valid tokens."
-    )
-    same = link(link_key, spoilt, mask, snrs_db[0])
+    assert not np.any(out.arrived[num_valid:]), "padding counts as arrived."
+    assert out.channel_uses > 0 and out.energy > 0, "nothing is paid."
+    nothing = send(link_key, values, jnp.zeros_like(mask), snrs_db[0])
+    for name, value in nothing._asdict().items():
+        assert not np.any(value), f"with padding alone, {name} is not zero: {value}."
+    same = send(link_key, spoilt, mask, snrs_db[0])
     jax.tree.map(_assert_close, same, out)
-    _check_link_gradients(link, link_key, spoilt, mask, snrs_db)
+    _check_link_gradients(link, link_key, spoilt, mask, snrs_db, params)
 
 
 def _check_transforms(fn: Any, key: base.Array, args: tuple, snrs: list) -> list[Any]:
@@ -138,20 +145,22 @@ def _check_channel_gradients(channel, key, x, snrs) -> None:
             gradients.assert_finite(grad(symbols, state, snr), f"gradient at {snr}")
 
 
-def _check_link_gradients(link, key, values, mask, snrs_db) -> None:
+def _check_link_gradients(link, key, values, mask, snrs_db, params) -> None:
     weights = jnp.cos(jnp.arange(values.size)).reshape(values.shape)
 
-    def loss(values, snr_db):
-        received = link(key, values, mask, snr_db).values
+    def loss(values, snr_db, params):
+        out = link(key, values, mask, snr_db, params)
         # Weighted: by a sum of squares alone, a scale-free input has no gradient.
-        return jnp.sum(weights * received + received**2)
+        return jnp.sum(weights * out.values + out.values**2) + out.auxiliary_loss
 
-    grad = jax.jit(jax.grad(loss, argnums=(0, 1)))
+    grad = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))
     for snr_db in snrs_db:
-        by_values, by_snr = grad(values, snr_db)
-        gradients.assert_finite((by_values, by_snr), f"gradient at {snr_db} dB")
-        assert np.any(by_values), f"no gradient reaches the values at {snr_db} dB."
-        silent = grad(jnp.zeros_like(values), snr_db)
+        grads = grad(values, snr_db, params)
+        gradients.assert_finite(grads, f"gradient at {snr_db} dB")
+        assert np.any(grads[0]), f"no gradient reaches the values at {snr_db} dB."
+        for path, leaf in paths.flatten(grads[2]).items():
+            assert np.any(leaf), f"no gradient reaches {path} at {snr_db} dB."
+        silent = grad(jnp.zeros_like(values), snr_db, params)
         gradients.assert_finite(silent, f"gradient of silence at {snr_db} dB")
 
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import stats
 
 from m3jax.ops import intervals
 
@@ -34,3 +35,42 @@ def test_no_repetition_is_refused(values):
 def test_a_confidence_in_percent_is_refused():
     with pytest.raises(ValueError, match="confidence"):
         intervals.student_t([1.0, 2.0], confidence=95)
+
+
+COUNTS = [(0, 10), (1, 10), (3, 1000), (500, 1000), (10, 10), (123456, 10**9)]
+
+
+@pytest.mark.parametrize(("errors", "trials"), COUNTS)
+@pytest.mark.parametrize(
+    ("ours", "method"),
+    [(intervals.clopper_pearson, "exact"), (intervals.wilson, "wilson")],
+)
+def test_rates_have_the_intervals_of_scipy(errors, trials, ours, method):
+    found = ours(errors, trials, confidence=0.9)
+    theirs = stats.binomtest(errors, trials).proportion_ci(0.9, method)
+    np.testing.assert_allclose(found, [errors / trials, *theirs], rtol=1e-6, atol=1e-15)
+
+
+def test_clopper_pearson_covers_every_rate_at_least_as_often_as_it_says():
+    """By enumeration: each outcome of 60 trials, weighted by its probability."""
+    rates = np.linspace(0.001, 0.999, 99)
+    outcomes = np.arange(61)
+    _, low, high = intervals.clopper_pearson(outcomes, 60)
+    inside = (low <= rates[:, None]) & (rates[:, None] <= high)
+    chances = stats.binom.pmf(outcomes, 60, rates[:, None])
+    assert np.sum(chances * inside, axis=1).min() >= 0.95
+
+
+def test_no_trial_says_nothing():
+    for interval in (intervals.clopper_pearson, intervals.wilson):
+        mean, low, high = interval([0, 1], [0, 2])
+        assert np.isnan(mean[0]) and (low[0], high[0]) == (0.0, 1.0)
+        assert mean[1] == 0.5
+
+
+@pytest.mark.parametrize("counts", [(-1, 10), (11, 10)])
+def test_impossible_counts_are_refused(counts):
+    with pytest.raises(ValueError, match="between 0 and the trials"):
+        intervals.wilson(*counts)
+    with pytest.raises(ValueError, match="confidence"):
+        intervals.clopper_pearson(1, 2, confidence=95)

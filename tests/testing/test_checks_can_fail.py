@@ -27,9 +27,9 @@ class KeyUsedTwice(awgn.AWGN):
 
 
 class PaddingIsSent(links.AnalogLink):
-    def __call__(self, key, values, mask, snr_db):
+    def __call__(self, key, values, mask, snr_db, params=()):
         out = super().__call__(key, values, jnp.ones_like(mask), snr_db)
-        return out._replace(values=out.values * mask[:, None])
+        return out._replace(values=out.values * mask[:, None], arrived=mask)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_a_faulty_channel_is_caught(channel, fault, key):
 
 
 def test_a_link_that_sends_padding_is_caught(key):
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="channel_uses is not zero"):
         channel_checks.check_link(PaddingIsSent(awgn.AWGN()), key)
 
 
