@@ -152,7 +152,7 @@ class _Attention(nn.Module):
         batch, length, _ = x.shape
 
         def project(name, num_heads):
-            dense = nn.Dense(
+            dense = layers.Dense(
                 num_heads * config.size_per_head,
                 use_bias=config.qkv_bias,
                 dtype=config.dtype,
@@ -169,7 +169,7 @@ class _Attention(nn.Module):
             values = jax.lax.dynamic_update_slice(cached[1], values, start)
             cached = keys, values
         mixed = layers.attention(queries, keys, values, context.mask)
-        out = nn.Dense(
+        out = layers.Dense(
             config.dim,
             use_bias=False,
             kernel_init=layers.residual_init(config.depth),
@@ -244,7 +244,7 @@ class Decoder(nn.Module):
         )(config)
         self.final_norm = layers.RMSNorm(config.norm_eps, config.dtype)
         if not config.tie_embeddings:
-            self.head = nn.Dense(
+            self.head = layers.Dense(
                 config.vocab_size,
                 use_bias=False,
                 kernel_init=nn.initializers.normal(0.02),

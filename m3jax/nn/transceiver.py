@@ -50,9 +50,11 @@ class _SnrModulation(nn.Module):
 
     @nn.compact
     def __call__(self, x, snr_db):
-        features = nn.Dense(32, dtype=self.dtype, name="hidden")(snr_features(snr_db))
+        features = layers.Dense(32, dtype=self.dtype, name="hidden")(
+            snr_features(snr_db)
+        )
         # Small but not zero: nearly the identity at first, yet every kernel learns.
-        coefficients = nn.Dense(
+        coefficients = layers.Dense(
             2 * x.shape[-1],
             kernel_init=nn.initializers.normal(0.02),
             dtype=self.dtype,
@@ -104,28 +106,37 @@ class Transmitter(nn.Module):
             )
         _check_snr(tokens, snr_db)
         normed = nn.LayerNorm(dtype=self.dtype, name="norm")(tokens)
-        x = nn.Dense(self.num_reals, dtype=self.dtype, name="symbols")(normed)
+        x = layers.Dense(self.num_reals, dtype=self.dtype, name="symbols")(normed)
         if self.snr_conditioning:
             x = _SnrModulation(self.dtype, name="modulation")(x, snr_db)
         return x.astype(jnp.float32)
 
 
 class Receiver(nn.Module):
-    """Maps received reals to tokens: a linear estimate plus what a small MLP adds.
+    """Maps received reals to tokens, of one of three kinds.
 
-    ``modulate(W y, snr) + W2 gelu(modulate(W1 y, snr))``
+    | kind | mapping |
+    |---|---|
+    | "residual" | ``modulate(W y, snr) + W2 gelu(modulate(W1 y, snr))`` |
+    | "plain" | ``modulate(W y, snr)`` |
+    | "mlp" | ``W2 relu(modulate(W1 y, snr))`` |
+
+    The public code of TokCom has "mlp" without conditioning.
 
     Attributes:
       dim: width of the tokens, D.
-      hidden_dim: width of the MLP.
+      hidden_dim: width of the MLP; "plain" has none.
       snr_conditioning: whether the SNR steers the mapping; if not, it is ignored.
       dtype: compute type.
+      kind: "residual", a linear estimate plus what a small MLP adds; "plain" or "mlp",
+        either of the two alone.
     """
 
     dim: int
     hidden_dim: int
     snr_conditioning: bool = True
     dtype: layers.DType = jnp.float32
+    kind: str = "residual"
 
     @nn.compact
     def __call__(self, y: base.Array, snr_db: base.Array) -> base.Array:
@@ -139,22 +150,34 @@ class Receiver(nn.Module):
           Tokens [B, L, D].
 
         Raises:
-          ValueError: shapes disagree.
+          ValueError: shapes disagree, or the kind is not known.
         """
         _check_snr(y, snr_db)
-        estimate = nn.Dense(self.dim, dtype=self.dtype, name="linear")(y)
-        hidden = nn.Dense(self.hidden_dim, dtype=self.dtype, name="up")(y)
-        if self.snr_conditioning:
-            estimate = _SnrModulation(self.dtype, name="linear_modulation")(
-                estimate, snr_db
-            )
-            hidden = _SnrModulation(self.dtype, name="modulation")(hidden, snr_db)
-        correction = nn.Dense(
-            self.dim,
-            kernel_init=nn.initializers.variance_scaling(
-                0.1, "fan_in", "truncated_normal"
-            ),
-            dtype=self.dtype,
-            name="down",
-        )(nn.gelu(hidden))
-        return estimate + correction
+        if self.kind == "plain":
+            return self._estimate(y, snr_db)
+        if self.kind == "mlp":
+            return self._mlp(y, snr_db, nn.relu, nn.initializers.lecun_normal())
+        if self.kind == "residual":
+            # Small: the linear estimate leads at first.
+            small = nn.initializers.variance_scaling(0.1, "fan_in", "truncated_normal")
+            return self._estimate(y, snr_db) + self._mlp(y, snr_db, nn.gelu, small)
+        raise ValueError(
+            f'Receiver.kind must be "residual", "plain" or "mlp", got {self.kind!r}.'
+        )
+
+    def _estimate(self, y, snr_db):
+        estimate = layers.Dense(self.dim, dtype=self.dtype, name="linear")(y)
+        return self._modulate("linear_modulation", estimate, snr_db)
+
+    def _mlp(self, y, snr_db, activation, out_init):
+        hidden = layers.Dense(self.hidden_dim, dtype=self.dtype, name="up")(y)
+        hidden = self._modulate("modulation", hidden, snr_db)
+        down = layers.Dense(
+            self.dim, kernel_init=out_init, dtype=self.dtype, name="down"
+        )
+        return down(activation(hidden))
+
+    def _modulate(self, name, x, snr_db):
+        if not self.snr_conditioning:
+            return x
+        return _SnrModulation(self.dtype, name=name)(x, snr_db)

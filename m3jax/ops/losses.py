@@ -97,3 +97,50 @@ def score_answers(
         "answer_accuracy": jax.vmap(exact_match)(words, answer, mask),
         "word_accuracy": jax.vmap(token_accuracy)(words, answer, mask),
     }
+
+
+def answer_log_likelihood(
+    logits: base.Array, answer: base.Array, pad: int = 0
+) -> base.Array:
+    """Log-likelihood of whole answers, not divided by their lengths.
+
+        log p(answer) = sum_t log softmax(logits_t)[answer_t]
+
+    It ranks the answers of a closed set. For captions, the ``nll`` of `score_answers`
+    is the loss of text reconstruction.
+
+    Args:
+      logits: ``[B, T, V]``, teacher-forced.
+      answer: int ``[B, T]``, its end token included, padded by ``pad``.
+      pad: the label that counts nowhere.
+
+    Returns:
+      float32 ``[B]``, in nats, at most 0.
+    """
+    mask = answer != pad
+    mean = jax.vmap(token_cross_entropy)(logits, answer, mask)
+    return -mean * jnp.sum(mask, axis=1)
+
+
+def score_first_words(
+    logits: base.Array, answer: base.Array, pad: int = 0
+) -> dict[str, base.Array]:
+    """Loss and accuracy of the first word alone, as TokCom's public code scores.
+
+    Answers that begin alike cannot be told apart, so this accuracy is at least that of
+    `score_answers`.
+
+    Args:
+      logits: ``[B, T, V]``, teacher-forced.
+      answer: int ``[B, T]``, padded by ``pad``.
+      pad: the label that counts nowhere.
+
+    Returns:
+      float32 ``[B]`` each: ``first_word_nll`` (nats) and ``first_word_accuracy``
+      (0 or 1).
+    """
+    scores = score_answers(logits[:, :1], answer[:, :1], pad)
+    return {
+        "first_word_nll": scores["nll"],
+        "first_word_accuracy": scores["answer_accuracy"],
+    }

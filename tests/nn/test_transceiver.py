@@ -1,5 +1,7 @@
 """Transmitter and receiver: finite at every SNR, and steered by it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,16 +9,19 @@ import pytest
 
 from m3jax.nn import transceiver
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SNRS_DB = np.array([-np.inf, -200, -20, 0, 7.5, 20, 40, 400, np.inf], np.float32)
 BATCH, LENGTH, DIM, NUM_REALS = len(SNRS_DB), 5, 16, 6
 
 
-@pytest.fixture(scope="module", params=["transmitter", "receiver"])
+@pytest.fixture(scope="module", params=["transmitter", "residual", "mlp"])
 def case(request, random_params):
     if request.param == "transmitter":
         module, width = transceiver.Transmitter(NUM_REALS), DIM
     else:
-        module, width = transceiver.Receiver(DIM, 24), NUM_REALS
+        module = transceiver.Receiver(DIM, 24, kind=request.param)
+        width = NUM_REALS
     x = np.random.default_rng(1).normal(size=(BATCH, LENGTH, width))
     x = x.astype(np.float32)
     return module, random_params(module, x, SNRS_DB), x
@@ -111,6 +116,48 @@ def test_signals_have_about_unit_scale_at_first():
         per_snr = signal.std(axis=(1, 2))
         assert (per_snr > 0.7).all()
         assert (per_snr < 1.4).all()
+
+
+def test_receivers_equal_their_formulas(random_params):
+    rng = np.random.default_rng(2)
+    y = rng.normal(size=(2, LENGTH, NUM_REALS)).astype(np.float32)
+    snr_db = np.zeros(2, np.float32)
+    receiver = transceiver.Receiver(DIM, 24, snr_conditioning=False)
+    variables = random_params(receiver, y, snr_db)
+
+    def dense(name, x):
+        layer = variables["params"][name]
+        return x @ layer["kernel"] + layer["bias"]
+
+    def apply(kind):
+        own = receiver.clone(kind=kind)
+        names = jax.eval_shape(own.init, jax.random.key(0), y, snr_db)["params"]
+        return own.apply(
+            {"params": {name: variables["params"][name] for name in names}}, y, snr_db
+        )
+
+    linear, hidden = dense("linear", y), dense("up", y)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
+    close(apply("plain"), linear)
+    close(apply("mlp"), dense("down", np.maximum(hidden, 0)))
+    close(apply("residual"), linear + dense("down", jax.nn.gelu(hidden)))
+
+
+def test_the_default_receiver_is_residual_and_keeps_its_tree():
+    receiver = transceiver.Receiver(DIM, 24)
+    shapes = jax.eval_shape(
+        receiver.init, jax.random.key(0), jnp.ones((1, 2, NUM_REALS)), jnp.ones(1)
+    )
+    assert set(shapes["params"]) == {
+        *("linear", "linear_modulation", "up", "modulation", "down"),
+    }
+
+
+def test_an_unknown_receiver_is_refused():
+    with pytest.raises(ValueError, match="kind must be .* got 'deep'"):
+        transceiver.Receiver(DIM, 24, kind="deep").apply(
+            {}, jnp.ones((1, 2, NUM_REALS)), jnp.ones(1)
+        )
 
 
 def test_bfloat16_still_sends_float32():

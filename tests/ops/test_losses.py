@@ -52,3 +52,27 @@ def test_an_empty_sequence_scores_zero():
     assert losses.exact_match(LABELS, LABELS, nothing) == 0.0
     assert losses.token_accuracy(LABELS, LABELS, nothing) == 0.0
     assert losses.token_cross_entropy(LOGITS, LABELS, nothing) == 0.0
+
+
+ANSWERS = np.array([[2, 1, 0], [3, 0, 0], [0, 0, 0]])
+BATCH_LOGITS = np.random.default_rng(1).normal(size=(3, 3, 4)).astype(np.float32)
+
+
+def test_log_likelihood_is_the_sum_over_the_words_of_an_answer():
+    logs = BATCH_LOGITS - np.log(np.exp(BATCH_LOGITS).sum(-1, keepdims=True))
+    expected = [logs[0, 0, 2] + logs[0, 1, 1], logs[1, 0, 3], 0.0]
+    actual = jax.jit(losses.answer_log_likelihood)(BATCH_LOGITS, ANSWERS)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
+def test_the_first_word_alone_is_scored_whatever_follows():
+    logits = np.full((3, 3, 4), -5.0, np.float32)
+    logits[0, 0, 2] = logits[1, 0, 1] = 5.0  # right and wrong; what follows is wrong
+    scores = jax.jit(losses.score_first_words)(logits, ANSWERS)
+    np.testing.assert_array_equal(scores["first_word_accuracy"], [1, 0, 0])
+    miss = np.log1p(3 * np.exp(-10.0))
+    np.testing.assert_allclose(
+        scores["first_word_nll"], [miss, 10 + miss, 0], atol=1e-6
+    )
+    whole = jax.jit(losses.score_answers)(logits, ANSWERS)["answer_accuracy"]
+    assert (whole <= scores["first_word_accuracy"]).all()
