@@ -2,7 +2,7 @@
 #
 #   make train       data, one laptop-size training run, evaluation, plots
 #   make test        the test suite without the slow tests
-#   make test-all    the whole test suite
+#   make test-all    the whole test suite, the comparison with Sionna too
 #   make lint        format and style check
 #   make bench       speed against peers (installs the peers; ONLY=training for one group)
 #   make docs        the documentation site, into site/
@@ -60,7 +60,7 @@ train: setup
 test: setup
 	$(PYTEST) -m 'not slow'
 
-test-all: setup
+test-all: $(VENV)/.stamp-bench
 	$(PYTEST)
 
 lint: setup

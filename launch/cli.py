@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from absl import app, flags, logging
 
-from m3jax.train import cache, interrupts
+from m3jax.train import cache, interrupts, memory
 
 _EXPECTED = (ValueError, TypeError, OSError, AttributeError, KeyError, RuntimeError)
 
@@ -21,6 +21,7 @@ def run(work: Callable[[], None]) -> None:
         del argv  # only the name of the script is left
         if logging.get_verbosity() == logging.INFO:
             logging.set_verbosity(logging.WARNING)  # libraries tell a lot
+        memory.keep_freed_memory()
         cache.enable_compilation_cache()
         try:
             work()

@@ -17,3 +17,9 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory) -> str:
+    """Where sets are made once for all tests; nothing may damage them."""
+    return str(tmp_path_factory.mktemp("data"))

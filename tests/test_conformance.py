@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from m3jax import experiment
-from m3jax.channels import awgn, fading, links
+from m3jax.channels import awgn, bit_channels, csi, doppler, fading, links, packet_loss
 from m3jax.data import examples
 from m3jax.systems import foundation, tokcom
 from m3jax.testing import channel_checks, dummy, system_checks, tiny
@@ -18,15 +18,19 @@ CHANNELS = {
     "awgn": awgn.AWGN(),
     "rayleigh": fading.RayleighBlock(),
     "rayleigh_blocks": fading.RayleighBlock(block_length=5),
+    "rician": fading.RicianBlock(k_db=6.0, block_length=1),
+    "gauss_markov": doppler.GaussMarkov(correlation=0.9, block_length=2),
+    "jakes": doppler.Jakes(doppler=0.01, num_paths=8),
 }
+BLOCKS = fading.RayleighBlock(block_length=5)
 LINKS = {
-    f"{kind}_{name}": link
-    for name, channel in CHANNELS.items()
-    if name != "rayleigh"  # the blocks contain it
-    for kind, link in {
-        "analog": links.AnalogLink(channel),
-        "digital": links.DigitalLink(channel, bits=5, qam_order=16),
-    }.items()
+    "analog_pilots": links.AnalogLink(BLOCKS, csi.PilotCSI(num_pilots=2)),
+    "digital_blocks": links.DigitalLink(BLOCKS, bits=5, qam_order=16),
+    "digital_dither_bec": links.DigitalLink(bit_channels.BEC(), bits=3, dither=True),
+    "vq_bsc": links.VQLink(bit_channels.BSC(), num_codewords=8, group_size=2),
+    "erasure": links.ErasureLink(
+        packet_loss.IndependentLoss(0.5), bits=4, imputation="learned"
+    ),
 }
 TOKCOM = tokcom.Config(
     sizes=tiny.sizes(),
@@ -75,6 +79,7 @@ def test_channel_keeps_its_contract(name):
     channel_checks.check_channel(CHANNELS[name], jax.random.key(1))
 
 
+@pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("name", LINKS)
 def test_link_keeps_its_contract(name):
     channel_checks.check_link(LINKS[name], jax.random.key(2))

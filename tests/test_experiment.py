@@ -21,7 +21,7 @@ from m3jax.train import config as train_config
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "compiled_once")
 
-STEPS, BATCH = 4, 4
+STEPS, HALF, BATCH = 100, 50, 4
 SNRS_DB, SEEDS, NUM_EXAMPLES = (0.0, math.inf), 2, 26
 
 
@@ -35,7 +35,7 @@ def compiled_once(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
+def config(data_dir):
     return experiment.Experiment(
         system=tokcom.Config(
             sizes=sizes.FoundationConfig(
@@ -56,15 +56,13 @@ def config(tmp_path_factory):
             num_reals=4,
             receiver_dim=8,
         ),
-        data=pipeline.DataConfig(
-            config="smoke", data_dir=str(tmp_path_factory.mktemp("data"))
-        ),
+        data=pipeline.DataConfig(config="smoke", data_dir=data_dir),
         train=train_config.TrainConfig(
             steps=STEPS,
             batch_size=BATCH,
-            log_every=1,
-            checkpoint_every=2,
-            evaluate_every=2,
+            log_every=HALF // 2,
+            checkpoint_every=HALF,
+            evaluate_every=HALF,
         ),
         num_validation=8,
     )
@@ -106,15 +104,15 @@ def test_a_restored_run_has_the_config_and_the_parameters_of_its_end(config, tra
 
 def test_an_earlier_step_can_be_restored(trained):
     folder, state = trained
-    early = experiment.restore(folder, step=2).params
+    early = experiment.restore(folder, step=HALF).params
     moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), early, state.params)
     assert max(jax.tree.leaves(moved)) > 0
-    with pytest.raises(FileNotFoundError, match=r"step 3 .*there: \[2, 4\]"):
+    with pytest.raises(FileNotFoundError, match=r"step 3 .*there: \[50, 100\]"):
         experiment.restore(folder, step=3)
 
 
 def test_a_run_that_was_killed_goes_on_bit_for_bit(config, trained, tmp_path):
-    """Half of the run is thrown away; the rest is trained again with new processes."""
+    """100 steps are 50 steps, a kill and 50 steps; the loader has new processes."""
     folder, state = trained
     half = tmp_path / "half"
     shutil.copytree(folder, half)
@@ -144,12 +142,13 @@ def test_a_run_leaves_what_the_docs_say(config, trained):
         assert {"step", "wall_seconds"} < set(row)
         assert all(isinstance(value, (int, float)) for value in row.values())
     steps = [row["step"] for row in logged if "loss" in row]
-    assert steps == [1, 2, 3, 4]
-    assert [row["step"] for row in logged if experiment.BEST in row] == [2, 4]
+    assert steps == [25, 50, 75, 100]
+    assert [row["step"] for row in logged if experiment.BEST in row] == [50, 100]
     whole = [row for row in logged if "loss" in row]
     assert {"answer_loss", "answer_accuracy", "grad_norm"} <= set(whole[0])
     assert all(np.isfinite(row["loss"]) for row in whole)
-    assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["2", "4"]
+    saved = {int(p.name) for p in (folder / "checkpoints").iterdir()}
+    assert saved == {HALF, STEPS}
 
 
 def test_evaluation_gives_a_row_for_each_snr_seed_metric_and_skill(rows):
@@ -300,11 +299,13 @@ def test_what_makes_no_sense_is_refused_before_the_workdir_is_made(
 def test_only_the_newest_checkpoint_of_a_torn_pair_is_lost(trained, tmp_path):
     folder, _ = trained
     shutil.copytree(folder, tmp_path / "run")
-    (tmp_path / "run" / workdir.CHECKPOINTS / "4" / "params" / "_METADATA").unlink()
-    shutil.rmtree(tmp_path / "run" / workdir.CHECKPOINTS / "4" / "params")
+    (
+        tmp_path / "run" / workdir.CHECKPOINTS / str(STEPS) / "params" / "_METADATA"
+    ).unlink()
+    shutil.rmtree(tmp_path / "run" / workdir.CHECKPOINTS / str(STEPS) / "params")
     check_identical(
         experiment.restore(tmp_path / "run").params,
-        checkpoints.restore_params(folder, step=2),
+        checkpoints.restore_params(folder, step=HALF),
     )
 
 
@@ -320,7 +321,7 @@ def test_the_generalist_trains_on_a_curriculum_of_fresh_scenes(config, tmp_path)
     changed = dataclasses.replace(
         config,
         system=generalist,
-        train=dataclasses.replace(config.train, steps=2),
+        train=dataclasses.replace(config.train, steps=2, log_every=1),
         fresh_scenes=True,
         curriculum=((1, ("prior",)), (0, ("describe",))),
     )

@@ -14,6 +14,8 @@ from m3jax.systems import tokcom
 from m3jax.train import config as train_config
 from m3jax.train import metrics, workdir
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def make_system(config):
     """One trained number beside TokCom's interface; compiles in no time."""
@@ -42,12 +44,10 @@ def make_system(config):
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
+def config(data_dir):
     return experiment.Experiment(
         system=tokcom.Config(num_reals=8),
-        data=pipeline.DataConfig(
-            config="smoke", data_dir=str(tmp_path_factory.mktemp("data"))
-        ),
+        data=pipeline.DataConfig(config="smoke", data_dir=data_dir),
         train=train_config.TrainConfig(steps=3, batch_size=4, log_every=1),
     )
 

@@ -191,7 +191,7 @@ class ConvStem(nn.Module):
         x = x.astype(self.dtype)
         for number, dim in enumerate((*self.dims, self.dims[-1])):
             stride = 2 if number < len(self.dims) else 1
-            x = nn.Dense(dim, dtype=self.dtype, name=f"conv_{number}")(
+            x = layers.Dense(dim, dtype=self.dtype, name=f"conv_{number}")(
                 neighbourhoods(x, stride)
             )
             x = nn.gelu(nn.LayerNorm(dtype=self.dtype, name=f"norm_{number}")(x))
@@ -269,7 +269,9 @@ class ViT(nn.Module):
         if not np.array_equal(order, np.arange(order.size)):
             # Ordered before the first parameter, so no gradient needs a scatter.
             patches = patches[:, order]
-        tokens = nn.Dense(config.dim, dtype=config.dtype, name="patch_embed")(patches)
+        tokens = layers.Dense(config.dim, dtype=config.dtype, name="patch_embed")(
+            patches
+        )
         tokens += self.param(
             "position_embed",
             nn.initializers.normal(config.dim**-0.5),

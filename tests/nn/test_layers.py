@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -113,3 +114,48 @@ def test_swiglu_equals_its_formula(random_params):
     gated = x @ gate
     expected = (gated / (1 + np.exp(-gated)) * (x @ up)) @ down
     np.testing.assert_allclose(layer.apply(variables, x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(7,), (3, 7), (2, 3, 7)])
+def test_dense_has_the_gradients_of_flax(shape):
+    x, cotangent = _normal(0, *shape), _normal(1, *shape[:-1], 5)
+    params = nn.Dense(5).init(jax.random.key(0), x)
+    found = []
+    for dense in (nn.Dense(5), layers.Dense(5)):
+        y, vjp = jax.vjp(dense.apply, params, x)
+        found.append((y, vjp(cotangent)))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), *found)
+
+
+def test_a_bias_multiplies_what_a_key_gets():
+    """``softmax(l + log w) = w e^l / sum w e^l``: a weight of 0 hides the key."""
+    queries, keys = _normal(0, 2, 3, 4, 6), _normal(1, 2, 5, 2, 6)
+    weights = np.array([[1.0, 2.0, 0.0, 0.5, 3.0], [0.0, 1.0, 1.0, 1.0, 1.0]])
+    bias = np.log(np.maximum(weights, 1e-30))[:, None]
+    actual = jax.jit(layers.attention)(queries, keys, keys, bias=bias)
+    for b in range(2):
+        logits = np.einsum("qhd,khd->qhk", queries[b], keys[b].repeat(2, axis=1))
+        shares = weights[b] * np.exp(logits / np.sqrt(6))
+        shares /= shares.sum(-1, keepdims=True)
+        expected = np.einsum("qhk,khd->qhd", shares, keys[b].repeat(2, axis=1))
+        np.testing.assert_allclose(actual[b], expected, atol=1e-5)
+
+
+def test_attention_received_is_the_mean_of_what_queries_give():
+    """Read off attention itself, with the unit vectors as values."""
+    queries, keys = _normal(0, 2, 5, 4, 6), _normal(1, 2, 6, 2, 6)
+    mask = np.random.default_rng(3).random((2, 1, 6)) < 0.6
+    mask[..., 2] = True
+    query_mask = np.array([[True, False, True, True, False], [False] * 5])
+    values = np.broadcast_to(np.eye(6, dtype=np.float32)[:, None], (2, 6, 2, 6))
+    given = jax.jit(layers.attention)(queries, keys, values, mask)
+    given = np.asarray(given).mean(axis=2)
+    received = jax.jit(layers.attention_received)
+    np.testing.assert_allclose(
+        received(queries, keys, mask), given.mean(axis=1), atol=1e-6
+    )
+    counted = received(queries, keys, mask, query_mask)
+    np.testing.assert_allclose(
+        counted[0], given[0, query_mask[0]].mean(axis=0), atol=1e-6
+    )
+    np.testing.assert_allclose(counted.sum(axis=1), [1, 0], atol=1e-6)

@@ -1,5 +1,7 @@
 """TokCom end to end: gradients through the link, costs, and what the SNR may change."""
 
+import dataclasses
+import inspect
 import math
 
 import jax
@@ -7,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from m3jax.channels import links
 from m3jax.evals import snr_sweep
 from m3jax.ops import paths
 from m3jax.systems import foundation, tokcom
@@ -64,16 +67,22 @@ def at(snr_db):
     return {**BATCH, "snr_db": np.full(len(BATCH["answer"]), snr_db, np.float32)}
 
 
-@pytest.mark.parametrize("kind", ["analog", "digital"])
-def test_the_loss_reaches_every_part_at_every_snr(params, kind):
-    """With one trace for all of them."""
+@pytest.mark.parametrize(
+    ("kind", "uses"),
+    [
+        ("analog", TOKENS * REALS // 2),  # two reals make a symbol
+        ("digital", TOKENS * REALS * 3 // 2),  # 3 bits a real, 2 bits a symbol
+    ],
+)
+def test_the_loss_reaches_every_part_at_every_snr(params, kind, uses):
+    """With one trace for all SNRs, and the same number of channel uses."""
     system = tokcom.make_system(make_config(kind=kind))
     calls = [(params, at(snr_db), jax.random.key(1)) for snr_db in SNRS_DB]
-    for grads, _ in traces.assert_no_retrace(
-        jax.grad(system.loss, has_aux=True), calls
-    ):
+    grad = jax.grad(system.loss, has_aux=True)
+    for grads, metrics in traces.assert_no_retrace(grad, calls):
         gradients.check_gradients_reach(grads, PARTS)
         gradients.assert_finite(grads, "gradient")
+        assert metrics["channel_uses"] == uses
 
 
 def test_the_snr_is_data(analog, params):
@@ -104,22 +113,11 @@ def test_more_noise_changes_answers_more_and_no_noise_leaves_them(analog, params
     assert spread(math.inf) < 1e-5 < spread(40.0) < spread(20.0) < spread(0.0)
 
 
-@pytest.mark.parametrize(
-    ("kind", "uses", "bits"),
-    [
-        ("analog", TOKENS * REALS // 2, 0),  # two reals make a symbol
-        ("digital", TOKENS * REALS * 3 // 2, TOKENS * REALS * 3),  # 3 bits; 2 a symbol
-    ],
-)
-def test_costs_are_those_of_the_tokens_sent(analog, params, kind, uses, bits):
-    answer, _ = analog
-    if kind == "digital":
-        system = tokcom.make_system(make_config(kind=kind))
-        answer = jax.jit(system.predict["answer"])
-    out = answer(params, at(10.0), jax.random.key(0))
-    assert out["channel_uses"].tolist() == [uses] * 4
-    assert out["bits"].tolist() == [bits] * 4
-    np.testing.assert_allclose(out["energy"], uses, rtol=0.5 if bits else 1e-4)
+def test_an_analog_link_sends_symbols_of_unit_energy_and_no_bits(analog, params):
+    out = analog[0](params, at(10.0), jax.random.key(0))
+    assert out["channel_uses"].tolist() == [TOKENS * REALS // 2] * 4
+    np.testing.assert_allclose(out["energy"], TOKENS * REALS // 2, rtol=1e-4)
+    assert out["bits"].tolist() == [0] * 4
 
 
 def test_encoding_first_gives_the_same_answers(analog, params):
@@ -166,6 +164,35 @@ def test_training_draws_snrs_from_its_range(analog, params, changes, snr_db):
     expected = analog[0](params, at(snr_db), jax.random.split(key)[1])
     np.testing.assert_allclose(loss, expected["nll"].mean(), rtol=1e-5)
     assert metrics["channel_uses"] == TOKENS * REALS // 2
+
+
+def test_link_settings_are_those_that_make_a_link():
+    fields = [field.name for field in dataclasses.fields(tokcom.LinkConfig)]
+    assert fields == list(inspect.signature(links.make_link).parameters)
+
+
+def test_a_learned_codebook_is_trained_with_the_rest(params):
+    """Its parameters are the only new ones, and its loss is part of the loss."""
+    link = tokcom.LinkConfig("vq", num_codewords=4, group_size=2, qam_order=4)
+    system = tokcom.make_system(make_config(link=link))
+    shapes = jax.eval_shape(system.init, jax.random.key(0), BATCH)
+    assert {*shapes} - {*params} == {"image_link", "audio_link"}
+    rng = np.random.default_rng(1)
+    learned = {
+        m: {"codewords": rng.normal(size=shapes[m]["codewords"].shape)}
+        for m in ("image_link", "audio_link")
+    }
+
+    def loss(learned):
+        return system.loss(params | learned, BATCH, jax.random.key(7))
+
+    (total, metrics), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(learned)
+    gradients.check_gradients_reach(grads, ["image_link", "audio_link"])
+    parts = metrics["answer_loss"] + metrics["codebook_loss"]
+    np.testing.assert_allclose(total, parts, rtol=1e-5)
+    assert metrics["codebook_loss"] > 0
+    # 2 groups of 2 bits a token are 2 symbols.
+    assert metrics["channel_uses"] == TOKENS * 2
 
 
 def test_a_generalist_fits_into_the_system(params):
@@ -224,6 +251,17 @@ def test_an_snr_that_is_not_a_number_is_refused_before_anything_runs():
         ({"train_snr_db": (math.nan, 1.0)}, "system.train_snr_db is .*nan"),
         ({"train_snr_db": (1.0,)}, "system.train_snr_db is"),
         ({"compressor": "zip"}, "zip"),
+        (
+            {
+                "link": tokcom.LinkConfig("erasure", probability=0.1),
+                "channel_in_training": False,
+            },
+            "link.probability loses as much at every SNR",
+        ),
+        (
+            {"link": tokcom.LinkConfig("vq", group_size=3)},
+            "group_size=3 must divide .* R=4",
+        ),
         ({"kind": "smoke"}, "link kind must be one of .*'smoke'"),
         ({"fading": "fog"}, "fading must be one of .*'fog'"),
         ({"num_reals": 3}, "num_reals.*even and positive"),
@@ -236,35 +274,8 @@ def test_settings_that_make_no_sense_are_refused_at_once(changes, told):
         tokcom.make_system(make_config(**changes))
 
 
-def test_every_compressor_fits_the_system():
-    for name in ("window_pool", "stride", "learned_queries"):
-        system = tokcom.make_system(make_config(compressor=name))
-        shapes = jax.eval_shape(system.init, jax.random.key(0), BATCH)
-        loss, _ = jax.eval_shape(system.loss, shapes, BATCH, jax.random.key(0))
-        assert loss.shape == ()
-
-
-@pytest.mark.parametrize("num_reals", [4, 8, 10])
-def test_a_warm_start_is_the_best_factorisation_of_the_projector(num_reals):
-    rng = np.random.default_rng(0)
-    kernel, bias = rng.normal(size=(8, 8)), rng.normal(size=8)
-    generalist = {"image_encoder": 1, "audio_encoder": 2, "decoder": 3}
-    for m in ("image", "audio"):
-        generalist[f"{m}_projector"] = {"kernel": kernel, "bias": bias}
-    got = make_config(num_reals=num_reals).warm_start(generalist)
-    assert got["decoder"] == 3
-
-    sent = got["image_transmitter"]["symbols"]["kernel"]
-    linear = got["image_receiver"]["linear"]
-    assert sent.shape == (8, num_reals)
-    np.testing.assert_array_equal(linear["bias"], bias)
-    # Unit-variance inputs make symbols of this power, which the link brings to one.
-    x = rng.normal(size=(200_000, 8)) @ sent
-    received = x / np.sqrt(np.mean(x**2)) @ linear["kernel"]
-    lost = np.linalg.svd(kernel, compute_uv=False)[num_reals:]
-    product = sent @ linear["kernel"] / np.sqrt(np.mean(np.sum(sent**2, axis=0)))
-    np.testing.assert_allclose(
-        np.linalg.norm(product - kernel), np.linalg.norm(lost), atol=1e-6
-    )
-    exact = x @ np.linalg.pinv(sent) @ kernel
-    np.testing.assert_allclose(received, exact, rtol=0.02, atol=0.05)
+def test_the_public_codes_compressor_fits_the_system():
+    system = tokcom.make_system(make_config(compressor="stride"))
+    shapes = jax.eval_shape(system.init, jax.random.key(0), BATCH)
+    loss, _ = jax.eval_shape(system.loss, shapes, BATCH, jax.random.key(0))
+    assert loss.shape == ()

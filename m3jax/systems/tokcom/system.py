@@ -21,21 +21,49 @@ from m3jax.ops import losses
 
 @dataclasses.dataclass
 class LinkConfig:
-    """The wireless link.
+    """The wireless link: the settings of ``links.make_link``, which explains them.
+
+    Those that the chosen kind, fading and CSI do not have are ignored.
 
     Attributes:
-      kind: "analog" or "digital".
-      fading: "awgn" or "rayleigh".
+      kind: "analog", "digital", "vq", "bsc", "bec" or "erasure".
+      fading: "awgn", "rayleigh", "rician", "gauss_markov" or "jakes".
       block_length: channel uses that share one fading gain; None: the whole message
         of one modality.
-      bits, qam_order: of the digital link.
+      bits, limit, dither: of the scalar quantiser.
+      qam_order: of the modem.
+      num_codewords, group_size, commitment: of the learned codebook ("vq").
+      csi, pilot_snr_db, num_pilots: what the receiver knows of the gains.
+      k_db: of "rician".
+      correlation: of "gauss_markov".
+      doppler, num_paths: of "jakes".
+      probability: of a flipped or erased bit, or a lost packet.
+      rate, tokens_per_packet, imputation: of "erasure".
+      symbol_energy: joules of a symbol.
     """
 
     kind: str = "analog"
     fading: str = "rayleigh"
     block_length: int | None = 32
-    bits: int = 4
+    bits: int | None = 4
     qam_order: int = 16
+    limit: float = 4.0
+    dither: bool = False
+    num_codewords: int = 256
+    group_size: int = 4
+    commitment: float = 0.25
+    csi: str = "perfect"
+    pilot_snr_db: float | None = None
+    num_pilots: int = 1
+    k_db: float = 10.0
+    correlation: float = 0.9
+    doppler: float = 0.01
+    num_paths: int = 32
+    probability: float | None = None
+    rate: float = 1.0
+    tokens_per_packet: int = 1
+    imputation: str = "zero"
+    symbol_energy: float = 1.0
 
 
 @dataclasses.dataclass
@@ -53,7 +81,8 @@ class Config:
       link: the link.
       train_snr_db: range (low, high) that training draws the SNR from, uniformly in dB,
         for each example.
-      channel_in_training: False trains with a link that only scales, as a baseline.
+      channel_in_training: False trains at an infinite SNR, as a baseline: an analog
+        link then only scales.
     """
 
     sizes: foundation.FoundationConfig = dataclasses.field(
@@ -66,7 +95,7 @@ class Config:
     receiver_dim: int = 192
     snr_conditioning: bool = True
     link: LinkConfig = dataclasses.field(default_factory=LinkConfig)
-    train_snr_db: tuple[float, float] = (-5.0, 25.0)
+    train_snr_db: tuple[float, float] = (-10.0, 15.0)
     channel_in_training: bool = True
 
     def warm_start(self, generalist: base.Params) -> base.Params:
@@ -101,6 +130,12 @@ class Config:
                 f"system.train_snr_db is {tuple(self.train_snr_db)}; give a low and a "
                 "high finite SNR in dB, or set system.channel_in_training=False"
             )
+        if self.link.probability is not None and not self.channel_in_training:
+            raise ValueError(
+                "system.link.probability loses as much at every SNR, so "
+                "system.channel_in_training=False cannot turn it off; set one or the "
+                "other"
+            )
 
 
 def _factors(kernel: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
@@ -129,7 +164,8 @@ def make_system(config: Config) -> base.System:
 
     Returns:
       A system whose parameters are {M_encoder, M_compressor, M_transmitter, M_receiver
-      for the image and the audio, decoder}. ``predict["answer"]`` gives, for each
+      for the image and the audio, decoder}, and M_link if the link learns something.
+      ``predict["answer"]`` gives, for each
       example, answer_accuracy (every word right), word_accuracy, nll (nats a word),
       channel_uses, bits and energy; ``predict["generate"]`` says the answers, int32
       [B, A]; ``predict["encode"]`` gives {modality: tokens [B, L, D]}, the part that
@@ -149,12 +185,14 @@ def make_system(config: Config) -> base.System:
         snr_db = jax.random.uniform(snr_key, shape, minval=low, maxval=high)
         if not config.channel_in_training:
             snr_db = jnp.full(shape, jnp.inf)
-        scores = answer(params, {"snr_db": snr_db, **batch}, link_key)
+        scores, link_loss = score(params, {"snr_db": snr_db, **batch}, link_key)
         means = {name: jnp.mean(value) for name, value in scores.items()}
         metrics = {"answer_loss": means["nll"]}
         for name in ("answer_accuracy", "channel_uses"):
             metrics[name] = means[name]
-        return means["nll"], metrics
+        if config.link.kind == "vq":
+            metrics["codebook_loss"] = jnp.mean(link_loss)
+        return means["nll"] + jnp.mean(link_loss), metrics
 
     def receive(params, batch, key):
         if "snr_db" not in batch:
@@ -173,8 +211,9 @@ def make_system(config: Config) -> base.System:
     def encode(params, batch):
         return {m: parts.encode(params, m, batch) for m in foundation.MODALITIES}
 
-    def answer(params, batch, key):
+    def score(params, batch, key):
         prefix, cost = receive(params, batch, key)
+        link_loss = cost.pop("auxiliary_loss")
         logits = foundation.answer_logits(
             parts.decoder,
             params["decoder"],
@@ -183,7 +222,7 @@ def make_system(config: Config) -> base.System:
             batch["question"],
             batch["answer"],
         )
-        return {**losses.score_answers(logits, batch["answer"]), **cost}
+        return {**losses.score_answers(logits, batch["answer"]), **cost}, link_loss
 
     def generate(params, batch, key):
         prefix, _ = receive(params, batch, key)
@@ -200,7 +239,7 @@ def make_system(config: Config) -> base.System:
         init=lambda key, batch: parts.init(key),
         loss=loss,
         predict={
-            "answer": answer,
+            "answer": lambda params, batch, key: score(params, batch, key)[0],
             "generate": generate,
             "encode": lambda params, batch, key: encode(params, batch),
         },
@@ -211,7 +250,7 @@ class _Parts:
     """The networks and the link, and how their parameters are named."""
 
     def __init__(self, config: Config):
-        sizes, link = config.sizes, config.link
+        sizes = config.sizes
         counts = {"image": config.num_image_tokens, "audio": config.num_audio_tokens}
         self.encoders = {m: vit.ViT(sizes.encoder(m)) for m in counts}
         self.compressors = {
@@ -225,12 +264,10 @@ class _Parts:
             sizes.dim, config.receiver_dim, config.snr_conditioning
         )
         self.decoder = decoder_lib.Decoder(sizes.decoder())
-        self.link = links.make_link(
-            link.kind, link.fading, link.block_length, link.bits, link.qam_order
-        )
+        self.link = links.make_link(**dataclasses.asdict(config.link))
 
     def init(self, key: base.Array) -> base.Params:
-        keys = iter(jax.random.split(key, 9))
+        keys = iter(jax.random.split(key, 11))
         snr_db = jnp.zeros(1)
         params = {}
         for m, encoder in self.encoders.items():
@@ -249,7 +286,12 @@ class _Parts:
         width = self.decoder.config.dim
         valid = jnp.ones((1, 1), bool)
         made = self.decoder.init(next(keys), jnp.zeros((1, 1, width)), valid)
-        return {**params, "decoder": made["params"]}
+        params["decoder"] = made["params"]
+        for m in self.encoders:
+            learned = self.link.init(next(keys), self.transmitter.num_reals)
+            if learned:
+                params[f"{m}_link"] = learned
+        return params
 
     def encode(self, params, m, batch) -> base.Array:
         x = foundation.encoder_input(batch, m)
@@ -265,7 +307,10 @@ class _Parts:
             {"params": params[f"{m}_transmitter"]}, short, snr_db
         )
         keys = jax.random.split(key, len(tokens))
-        out = jax.vmap(self.link)(keys, symbols, mask, snr_db)
+        learned = params.get(f"{m}_link", ())
+        out = jax.vmap(self.link, (0, 0, 0, 0, None))(
+            keys, symbols, mask, snr_db, learned
+        )
         received = self.receiver.apply(
             {"params": params[f"{m}_receiver"]}, out.values, snr_db
         )
@@ -273,4 +318,5 @@ class _Parts:
             "channel_uses": out.channel_uses,
             "bits": out.bits,
             "energy": out.energy,
+            "auxiliary_loss": out.auxiliary_loss,
         }
