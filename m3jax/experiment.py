@@ -14,6 +14,7 @@ import numpy as np
 
 from m3jax import base
 from m3jax.data import edgescenes, pipeline, scenes
+from m3jax.ops import paths
 from m3jax.systems import foundation, tokcom
 from m3jax.train import (
     checkpoints,
@@ -28,6 +29,7 @@ from m3jax.train import config as train_config
 
 FEATURES = ("image", "audio", "question", "answer", "skill")
 NAMING_FEATURES = ("patch_kind", "patch_colour", "sound")
+CAPTION_FEATURES = ("image_caption", "audio_caption")
 BEST = "validation_accuracy"
 
 
@@ -39,7 +41,8 @@ class Experiment:
       system: the config of one of the systems.
       data: which set.
       train: lengths, seed and optimizer.
-      start: name of the pretrained model to start from; "" starts from scratch.
+      start: what to start from: the name of a pretrained model, or the workdir of a
+        run, such as that of an earlier stage; "" starts from scratch.
       fresh_scenes: train on scenes drawn as they are needed, never twice the same, in
         place of the stored training split.
       curriculum: of fresh scenes: (steps, skills asked about) of each stage, a skill as
@@ -191,7 +194,11 @@ def train(
     folder = workdir.prepare(directory, config, resume)
     batches = _training_batches(config)
     trainer = learner.make_learner(
-        system, config.train.optimizer, config.train.steps, warm_start
+        system,
+        config.train.optimizer,
+        config.train.steps,
+        warm_start,
+        paths.expand(config.train.trainable, config.system.PARTS),
     )
     try:
         with checkpoints.Checkpointer(
@@ -218,17 +225,18 @@ def train(
 
 
 def _warm_start(config: Experiment) -> base.Params | None:
-    """Parameters that the system takes over from a pretrained model."""
+    """Parameters that the system takes over from what was trained before."""
     if not config.start:
         return None
-    params, _ = pretrained.load(config.start)
+    if workdir.has_checkpoints(config.start):
+        params = checkpoints.restore_params(config.start)
+    else:
+        params, _ = pretrained.load(config.start)
     return config.system.warm_start(params)
 
 
 def _training_batches(config: Experiment):
-    names = FEATURES
-    if isinstance(config.system, foundation.Config):
-        names = (*FEATURES, *NAMING_FEATURES)
+    names = (*FEATURES, *_more_features(config.system))
     if config.fresh_scenes:
         source = _fresh_scenes(config)
     else:
@@ -241,6 +249,14 @@ def _training_batches(config: Experiment):
         features=names,
         num_workers=1 if config.fresh_scenes else 0,
     )
+
+
+def _more_features(system: tokcom.Config | foundation.Config) -> tuple[str, ...]:
+    """What the loss reads beyond what prediction does."""
+    if isinstance(system, foundation.Config):
+        return NAMING_FEATURES
+    more = ("video",) if "video" in system.modalities else ()
+    return (*more, *CAPTION_FEATURES) if system.stage == "alignment" else more
 
 
 def _fresh_scenes(config: Experiment) -> pipeline.Source:

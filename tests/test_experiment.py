@@ -220,7 +220,7 @@ def make_learner_called_with(monkeypatch, config, folder):
     """The arguments with which an experiment asks for its learner."""
     asked = {}
 
-    def make_learner(system, optimizer, steps, warm_start):
+    def make_learner(system, optimizer, steps, warm_start, trainable):
         asked.update(system=system, steps=steps, warm_start=warm_start)
         raise Stop
 

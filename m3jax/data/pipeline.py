@@ -8,7 +8,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from m3jax.data import edgescenes, examples, prepare, scenes
+from m3jax.data import captions, edgescenes, examples, prepare, scenes
 
 _PREFETCHED = 4  # batches made ahead of the step that takes them
 
@@ -218,7 +218,10 @@ def batches(
 
 
 class _Keep(grain.transforms.Map):
-    """Keeps the named features, or all that a model may read, and casts them."""
+    """Keeps the named features, or all that a model may read, and casts them.
+
+    Captions, which are derived, can be named too.
+    """
 
     def __init__(self, names: Sequence[str] | None):
         self._names = names
@@ -227,7 +230,12 @@ class _Keep(grain.transforms.Map):
         names = self._names
         if names is None:
             names = [name for name in examples.FEATURES if name in element]
-        return {n: np.asarray(element[n], examples.FEATURES[n][1]) for n in names}
+        stored = {n: examples.FEATURES[n][1] for n in names if n in examples.FEATURES}
+        out = {n: np.asarray(element[n], dtype) for n, dtype in stored.items()}
+        if len(out) < len(names):  # what is left is derived
+            told = captions.make(element)
+            out |= {name: told[name] for name in names if name not in out}
+        return out
 
 
 def as_arrays(

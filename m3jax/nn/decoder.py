@@ -14,6 +14,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from m3jax import base
 from m3jax.nn import layers
@@ -254,6 +255,14 @@ class Decoder(nn.Module):
     def embed(self, tokens: base.Array) -> base.Array:
         """Looks up ``tokens [B, L]``; returns embeddings [B, L, D]."""
         return self.embedder(tokens)
+
+    def similarity(self, embeds: base.Array) -> base.Array:
+        """Scores of the word that ``embeds [..., D]`` lie near, float32 [..., V].
+
+        Inner products with the embeddings of all words, over sqrt(D).
+        """
+        scores = self.embedder.attend(embeds) / np.sqrt(self.config.dim)
+        return scores.astype(jnp.float32)
 
     def logits(self, hidden: base.Array) -> base.Array:
         """Scores of the next word, float32 [..., V], from ``hidden [..., D]``.

@@ -230,8 +230,17 @@ class SelfAttention(nn.Module):
     dtype: DType = jnp.float32
 
     @nn.compact
-    def __call__(self, x: base.Array, mask: base.Array | None = None) -> base.Array:
-        """Mixes tokens ``x [B, L, D]``; ``mask [B, L]`` marks the valid ones."""
+    def __call__(
+        self,
+        x: base.Array,
+        mask: base.Array | None = None,
+        with_scores: bool = False,
+    ) -> base.Array | tuple[base.Array, base.Array]:
+        """Mixes tokens ``x [B, L, D]``; ``mask [B, L]`` marks the valid ones.
+
+        ``with_scores`` returns ``(mixed, scores)``, where scores are what
+        `attention_received` makes of these tokens, float32 [B, L].
+        """
         batch, length, dim = x.shape
         qkv = Dense(3 * dim, dtype=self.dtype, name="qkv")(x)
         queries, keys, values = (
@@ -240,9 +249,12 @@ class SelfAttention(nn.Module):
         )
         key_mask = None if mask is None else mask[:, None, :]
         mixed = attention(queries, keys, values, key_mask)
-        return Dense(dim, kernel_init=self.out_init, dtype=self.dtype, name="out")(
+        mixed = Dense(dim, kernel_init=self.out_init, dtype=self.dtype, name="out")(
             mixed.reshape(batch, length, dim)
         )
+        if not with_scores:
+            return mixed
+        return mixed, attention_received(queries, keys, key_mask, mask)
 
 
 class GeluMlp(nn.Module):

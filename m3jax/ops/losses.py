@@ -11,6 +11,9 @@ import optax
 from m3jax import base
 from m3jax.ops import masks
 
+_NEVER = -1e4
+"""Log-probability that stands for zero."""
+
 
 def token_cross_entropy(
     logits: base.Array, labels: base.Array, mask: base.Array
@@ -144,3 +147,36 @@ def score_first_words(
         "first_word_nll": scores["nll"],
         "first_word_accuracy": scores["answer_accuracy"],
     }
+
+
+def bag_of_words(
+    logits: base.Array, mask: base.Array, words: base.Array, word_mask: base.Array
+) -> base.Array:
+    """How badly the words of a text are read off a bag of tokens, in nats a word.
+
+        -1/|W| sum_{w in W} log( 1/|M| sum_{t in M} softmax(logits_t)[w] )
+
+    Each valid token names one word; a word of the text may come from any of them, in no
+    order. With as many kinds of tokens as words the least loss is about log |W|.
+
+    Args:
+      logits: ``[T, V]``.
+      mask: bool ``[T]``, True for valid tokens.
+      words: int ``[C]``.
+      word_mask: bool ``[C]``, True where a word counts.
+
+    Returns:
+      Scalar; 0 if the text has no word. Without a valid token it is large and has no
+      gradient.
+
+    Example:
+      >>> logits = 50.0 * jnp.eye(3)
+      >>> loss = bag_of_words(logits, jnp.ones(3, bool), jnp.arange(3), jnp.ones(3, bool))
+      >>> print(f"{loss:.4f}")
+      1.0986
+    """
+    named = jax.nn.log_softmax(logits, axis=-1)[:, words * word_mask]
+    named = jnp.where(mask[:, None], named, _NEVER)
+    count = jnp.maximum(jnp.sum(mask), 1)
+    log_share = jax.nn.logsumexp(named, axis=0) - jnp.log(count)
+    return -masks.masked_mean(log_share, word_mask)

@@ -59,6 +59,25 @@ def mask(tree: Any, pattern: str) -> Any:
     return marked
 
 
+def expand(pattern: str, parts: Mapping[str, str]) -> str:
+    """Puts patterns for the names of parts that are joined by '|'.
+
+    Args:
+      pattern: such as "transceiver|lora"; with brackets it is taken as it is.
+      parts: name -> regular expression for whole paths.
+
+    Returns:
+      A regular expression for whole paths.
+
+    Example:
+      >>> expand("lora|head/bias", {"lora": "lora/.*"})
+      'lora/.*|head/bias'
+    """
+    if "(" in pattern:
+        return pattern
+    return "|".join(parts.get(name, name) for name in pattern.split("|"))
+
+
 def select(tree: Any, keep: Any) -> Any:
     """Keeps the marked leaves and puts None (an empty subtree) for the others."""
     return jax.tree.map(lambda leaf, kept: leaf if kept else None, tree, keep)

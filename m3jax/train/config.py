@@ -20,6 +20,9 @@ class TrainConfig:
       checkpoint_every: steps between two checkpoints; the last step always has one.
       evaluate_every: steps between two evaluations; 0 for none while training.
       keep: how many of the newest checkpoints stay (the best one stays besides).
+      trainable: what trains: a regular expression for whole '/'-joined parameter paths,
+        or names of the system's parts joined by '|', such as "transceiver|lora". The
+        rest is frozen and costs neither gradient nor optimizer state.
       optimizer: the optimizer's settings.
     """
 
@@ -30,6 +33,7 @@ class TrainConfig:
     checkpoint_every: int = 500
     evaluate_every: int = 0
     keep: int = 2
+    trainable: str = ".*"
     optimizer: optimizers.OptimizerConfig = dataclasses.field(
         default_factory=optimizers.OptimizerConfig
     )

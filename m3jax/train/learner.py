@@ -14,6 +14,7 @@ def make_learner(
     config: optimizers.OptimizerConfig,
     steps: int,
     warm_start: base.Params | None = None,
+    trainable: str = ".*",
 ) -> base.Learner:
     """Makes a learner that descends ``system.loss``.
 
@@ -22,10 +23,11 @@ def make_learner(
 
     Args:
       system: the system to train.
-      config: the optimizer, and which paths train.
+      config: the optimizer.
       steps: length of the run, for the learning-rate schedule.
       warm_start: parameters laid by path over those of ``system.init``, such as
         pretrained ones; None keeps all of them.
+      trainable: regular expression for whole '/'-joined paths of what trains.
 
     Returns:
       A learner whose step reports ``loss``, ``grad_norm`` (before clipping) and the
@@ -37,24 +39,24 @@ def make_learner(
         params = system.init(key, batch)
         if warm_start is not None:
             params = paths.overlay(params, warm_start)
-        optimizer = optimizers.make_optimizer(config, steps, params)
+        optimizer = optimizers.make_optimizer(config, steps, params, trainable)
         return base.TrainState(jnp.int32(0), params, optimizer.init(params))
 
     def step(
         state: base.TrainState, batch: base.Batch, key: base.Array
     ) -> tuple[base.TrainState, base.Metrics]:
-        trains = paths.mask(state.params, config.trainable)
+        trains = paths.mask(state.params, trainable)
 
-        def loss_fn(trainable: base.Params) -> tuple[base.Array, base.Metrics]:
-            return system.loss(paths.merge(trainable, state.params), batch, key)
+        def loss_fn(trained: base.Params) -> tuple[base.Array, base.Metrics]:
+            return system.loss(paths.merge(trained, state.params), batch, key)
 
-        trainable = paths.select(state.params, trains)
-        (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(trainable)
-        optimizer = optimizers.make_optimizer(config, steps, state.params)
+        trained = paths.select(state.params, trains)
+        (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(trained)
+        optimizer = optimizers.make_optimizer(config, steps, state.params, trainable)
         # Zeros stand for the frozen gradients; being unused, they are never computed.
         full_grads = paths.merge(grads, jax.tree.map(jnp.zeros_like, state.params))
         updates, opt_state = optimizer.update(full_grads, state.opt_state, state.params)
-        updated = optax.apply_updates(trainable, paths.select(updates, trains))
+        updated = optax.apply_updates(trained, paths.select(updates, trains))
         params = paths.merge(updated, state.params)
         metrics = {**metrics, "loss": loss, "grad_norm": optax.tree.norm(grads)}
         return base.TrainState(state.step + 1, params, opt_state, state.extra), metrics

@@ -33,8 +33,6 @@ class OptimizerConfig:
       clip_norm: largest global norm of the gradient of what trains; inf for none.
       b1: decay of the mean of gradients.
       b2: decay of the mean of squared gradients.
-      trainable: regular expression for whole '/'-joined parameter paths; the others
-        are frozen and cost neither gradient nor optimizer state.
     """
 
     name: str = "adamw"
@@ -46,7 +44,6 @@ class OptimizerConfig:
     clip_norm: float = 1.0
     b1: float = 0.9
     b2: float = 0.999
-    trainable: str = ".*"
 
     def validate(self) -> None:
         """Raises ValueError naming the first field that makes no sense."""
@@ -108,14 +105,19 @@ def make_schedule(
 
 
 def make_optimizer(
-    config: OptimizerConfig, steps: int, params: base.Params
+    config: OptimizerConfig,
+    steps: int,
+    params: base.Params,
+    trainable: str = ".*",
 ) -> optax.GradientTransformation:
     """Makes AdamW or Muon over the trainable part of the parameters.
 
     Args:
-      config: learning rate, schedule, decay, clipping and what trains.
+      config: learning rate, schedule, decay and clipping.
       steps: length of the run, for the schedule.
       params: the parameters (or their shapes), to find the trainable paths.
+      trainable: regular expression for whole '/'-joined parameter paths; the others
+        are frozen and cost neither gradient nor optimizer state.
 
     Returns:
       A transformation of updates shaped like ``params``. It holds state for trainable
@@ -125,7 +127,7 @@ def make_optimizer(
       ValueError: a field makes no sense, or ``trainable`` matches no path.
     """
     config.validate()
-    trains = paths.mask(params, config.trainable)
+    trains = paths.mask(params, trainable)
     descend = _muon(config, steps) if config.name == "muon" else _adamw(config, steps)
     clip = optax.clip_by_global_norm(config.clip_norm)
     return optax.partition(

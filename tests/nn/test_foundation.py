@@ -1,5 +1,7 @@
 """Teacher forcing and generation tell the same story about the same network."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -99,12 +101,83 @@ def test_the_answer_depends_on_the_prefix_and_on_the_question(case, said):
 
 def test_encoders_read_floats_of_about_unit_scale():
     image = np.array([0, 255], np.uint8).reshape(1, 1, 2, 1)
-    batch = {"image": jax.numpy.asarray(image), "audio": np.ones((1, 4, 5))}
-    scaled = foundation.encoder_input(batch, "image")
-    np.testing.assert_allclose(np.ravel(scaled), [-1, 1], atol=1e-6)
+    image = jax.numpy.asarray(image)
+    batch = {"image": image, "video": image[None], "audio": np.ones((1, 4, 5))}
+    for modality in ("image", "video"):
+        scaled = foundation.encoder_input(batch, modality)
+        assert scaled.shape == batch[modality].shape
+        np.testing.assert_allclose(np.ravel(scaled), [-1, 1], atol=1e-6)
     assert foundation.encoder_input(batch, "audio").shape == (1, 4, 5, 1)
 
 
-@pytest.mark.parametrize(("modality", "tokens"), [("image", 64), ("audio", 16)])
-def test_by_default_a_picture_is_64_tokens_and_a_sound_16(modality, tokens):
-    assert vit.num_tokens(foundation.FoundationConfig().encoder(modality)) == tokens
+@pytest.mark.parametrize(
+    ("modality", "tokens"), [("image", 64), ("audio", 16), ("video", 64)]
+)
+def test_by_default_a_picture_or_clip_is_64_tokens_and_a_sound_16(modality, tokens):
+    config = foundation.FoundationConfig().encoder(modality)
+    assert vit.num_tokens(config) == tokens
+    assert config.dim == foundation.FoundationConfig().decoder().dim
+
+
+@pytest.mark.parametrize("modality", foundation.ENCODED)
+def test_an_encoder_has_sizes_of_its_own(modality):
+    own = {
+        "depth": 5,
+        "dim": 24,
+        "heads": 3,
+        "mlp_dim": 7,
+        "shape": (9, 8, 1),
+        "patch": (4, 4),
+        "stride": (2, 3),
+        "class_tokens": 2,
+    }
+    plain = foundation.FoundationConfig(image_stem=())
+    sizes = dataclasses.replace(
+        plain, **{f"{modality}_{name}": value for name, value in own.items()}
+    )
+    expected = vit.ViTConfig(
+        dim=24,
+        depth=5,
+        num_heads=3,
+        mlp_dim=7,
+        input_shape=(9, 8, 1),
+        patch_shape=(4, 4),
+        patch_stride=(2, 3),
+        num_class_tokens=2,
+        scan_unroll=5,
+    )
+    assert sizes.encoder(modality) == expected
+    assert sizes.decoder() == plain.decoder()
+    for other in set(foundation.ENCODED) - {modality}:
+        assert sizes.encoder(other) == plain.encoder(other)
+
+
+def test_every_setting_of_the_decoder_can_be_given():
+    settings = {
+        "vocab_size": 11,
+        "dim": 12,
+        "num_heads": 6,
+        "num_kv_heads": 3,
+        "ff_dim": 5,
+        "rope_theta": 7.0,
+        "norm_eps": 0.5,
+        "qkv_bias": False,
+        "tie_embeddings": True,
+        "embed_std": 0.25,
+        "dtype": "bfloat16",
+        "scan_unroll": 4,
+    }
+    sizes = foundation.FoundationConfig(decoder_depth=8, **settings)
+    assert sizes.decoder() == decoder_lib.DecoderConfig(depth=8, **settings)
+    default = foundation.FoundationConfig().decoder()
+    left = {
+        field.name
+        for field in dataclasses.fields(default)
+        if getattr(sizes.decoder(), field.name) == getattr(default, field.name)
+    }
+    assert left == {"head_dim"}
+
+
+def test_an_unknown_modality_is_refused():
+    with pytest.raises(ValueError, match="no encoder for 'smell'"):
+        foundation.FoundationConfig().encoder("smell")

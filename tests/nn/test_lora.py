@@ -200,10 +200,8 @@ def test_folding_gives_the_plain_system_what_the_adapted_one_says(factors):
 @pytest.mark.parametrize("trainable", ["lora/.*", "head/.*|lora/layers/.*"])
 def test_ten_steps_move_what_trains_and_only_that_has_optimizer_state(trainable):
     system = lora.with_lora(make_system(), PATTERN, RANK, ALPHA)
-    config = optimizers.OptimizerConfig(
-        learning_rate=1e-2, schedule="constant", trainable=trainable
-    )
-    train = learner.make_learner(system, config, steps=10)
+    config = optimizers.OptimizerConfig(learning_rate=1e-2, schedule="constant")
+    train = learner.make_learner(system, config, steps=10, trainable=trainable)
     state = jax.jit(train.init)(jax.random.key(8), BATCH)
     before, step = state.params, jax.jit(train.step)
     losses = []

@@ -1,16 +1,24 @@
 """The vision transformer: patches, their order, and the trunk."""
 
 import dataclasses
+import operator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from m3jax.nn import vit
+from m3jax.nn import patches, vit
 
 SMALL = vit.ViTConfig(
     dim=16, depth=2, num_heads=2, mlp_dim=24, input_shape=(8, 8, 3), patch_shape=(2, 2)
+)
+SOUND = dataclasses.replace(
+    SMALL,
+    input_shape=(9, 8, 1),
+    patch_shape=(4, 3),
+    patch_stride=(2, 3),
+    num_class_tokens=2,
 )
 
 
@@ -26,26 +34,89 @@ def apply(small):
     return jax.jit(small[0].apply)
 
 
-@pytest.mark.parametrize(
-    ("input_shape", "patch_shape"),
-    [
-        ((4, 6, 3), (2, 3)),
-        ((4, 4, 6, 2), (2, 2, 3)),
-        ((6, 5, 1), (2, 5)),
-        ((6, 2), (3,)),
-    ],
-)
-def test_patchify_equals_naive_loops(input_shape, patch_shape):
-    x = np.arange(2 * np.prod(input_shape)).reshape(2, *input_shape)
-    grid = [s // p for s, p in zip(input_shape[:-1], patch_shape, strict=True)]
-    expected = []
-    for index in np.ndindex(*grid):
-        window = tuple(
-            slice(i * p, (i + 1) * p) for i, p in zip(index, patch_shape, strict=True)
+@pytest.fixture(scope="module")
+def sound(random_params):
+    """Overlapping patches after class tokens, which carry scores too."""
+    x = np.random.default_rng(2).normal(size=(3, 9, 8, 1)).astype(np.float32)
+    model = vit.ViT(SOUND)
+    return model, random_params(model, x, gain=2.0), x
+
+
+@pytest.fixture(scope="module")
+def apply_scored(sound):
+    return jax.jit(lambda variables, x: sound[0].apply(variables, x, with_scores=True))
+
+
+def _vit(config, params, x):
+    """Tokens of one example [L, D], and the scores [L] of the last layer, in NumPy."""
+    params = jax.tree.map(lambda p: np.asarray(p, np.float64), params)
+
+    def norm(x, p):
+        x = x - x.mean(-1, keepdims=True)
+        return (
+            x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * p["scale"] + p["bias"]
         )
-        expected.append(x[(slice(None), *window)].reshape(2, -1))
-    actual = vit.patchify(jnp.asarray(x), patch_shape)
-    np.testing.assert_array_equal(actual, np.stack(expected, axis=1))
+
+    def dense(x, p):
+        return x @ p["kernel"] + p["bias"]
+
+    cut = patches.patchify(x[None], config.patch_shape, config.patch_stride)[0]
+    tokens = dense(np.asarray(cut, np.float64), params["patch_embed"])
+    tokens = np.concatenate([params["class_embed"], tokens]) + params["position_embed"]
+    for depth in range(config.depth):
+        layer = jax.tree.map(operator.itemgetter(depth), params["layers"])
+        normed = norm(tokens, layer["attention_norm"])
+        qkv = dense(normed, layer["attention"]["qkv"])
+        qkv = qkv.reshape(len(tokens), 3, config.num_heads, -1)
+        logits = np.einsum("qhd,khd->hqk", qkv[:, 0], qkv[:, 1])
+        weights = np.exp(logits / np.sqrt(config.dim / config.num_heads))
+        weights /= weights.sum(-1, keepdims=True)
+        mixed = np.einsum("hqk,khd->qhd", weights, qkv[:, 2]).reshape(len(tokens), -1)
+        tokens = tokens + dense(mixed, layer["attention"]["out"])
+        hidden = dense(norm(tokens, layer["mlp_norm"]), layer["mlp"]["up"])
+        tanh = np.tanh(np.sqrt(2 / np.pi) * (hidden + 0.044715 * hidden**3))
+        tokens = tokens + dense(0.5 * hidden * (1 + tanh), layer["mlp"]["down"])
+    return norm(tokens, params["final_norm"]), weights.mean(axis=(0, 1))
+
+
+def test_tokens_and_scores_equal_a_transformer_in_numpy(sound, apply_scored):
+    _, variables, x = sound
+    tokens, scores = apply_scored(variables, x)
+    assert scores.dtype == jnp.float32
+    for b in range(len(x)):
+        expected = _vit(SOUND, variables["params"], x[b])
+        np.testing.assert_allclose(tokens[b], expected[0], atol=1e-4)
+        np.testing.assert_allclose(scores[b], expected[1], atol=1e-6)
+        assert np.ptp(expected[1]) > 0.05
+
+
+def test_asking_for_scores_changes_neither_tokens_nor_parameters(sound, apply_scored):
+    model, variables, x = sound
+    tokens, _ = apply_scored(variables, x)
+    np.testing.assert_array_equal(jax.jit(model.apply)(variables, x), tokens)
+    made = [
+        jax.eval_shape(lambda key, s=s: model.init(key, x, s), jax.random.key(0))
+        for s in (False, True)
+    ]
+    assert made[0] == made[1]
+
+
+def test_class_tokens_stand_in_front_and_see_no_patch(sound, apply_scored):
+    """Without layers to mix them, each token follows its own parameter and no other."""
+    _, variables, x = sound
+    still = jax.tree.map(np.zeros_like, variables["params"]["layers"])
+    params = {**variables["params"], "layers": still}
+    tokens, _ = apply_scored({"params": params}, x)
+    assert tokens.shape == (3, vit.num_tokens(SOUND), 16) == (3, 2 + 3 * 2, 16)
+    changed, _ = apply_scored({"params": params}, x + np.arange(9)[:, None, None])
+    moved = np.abs(changed - tokens).max(axis=(0, 2)) > 1e-4
+    assert moved.tolist() == [False] * 2 + [True] * 6
+    for number in range(2):
+        first = params["class_embed"].copy()
+        first[number, 0] += 1.0
+        changed, _ = apply_scored({"params": {**params, "class_embed": first}}, x)
+        moved = np.abs(changed - tokens).max(axis=(0, 2)) > 1e-4
+        assert np.flatnonzero(moved).tolist() == [number]
 
 
 @pytest.mark.parametrize(("side", "window"), [(2, 4), (4, 4), (8, 4), (8, 16)])
@@ -175,6 +246,12 @@ def test_bfloat16_computes_close_to_float32_with_float32_parameters(small, apply
         ({"patch_shape": (8,)}, "one entry for each axis"),
         ({"order": "spiral"}, "'spiral'"),
         ({"depth": 0}, "depth must be at least 1"),
+        ({"num_class_tokens": -1}, "num_class_tokens must be at least 0"),
+        ({"patch_stride": (9, 8)}, r"patch_stride=\(9, 8\) must be from 1 to"),
+        ({"patch_stride": (4, 0)}, r"patch_stride=\(4, 0\) must be from 1 to"),
+        ({"patch_stride": (4,)}, r"patch_stride=\(4,\) must be from 1 to"),
+        ({"patch_shape": (65, 8), "patch_stride": (8, 8)}, "or fit into it"),
+        ({"stem_dims": (8, 8, 8), "patch_stride": (4, 4)}, "that do not overlap"),
     ],
 )
 def test_a_bad_config_is_refused(changes, message):
@@ -192,22 +269,6 @@ def test_a_bad_config_is_refused(changes, message):
 def test_a_bad_input_is_refused(x, message):
     with pytest.raises(ValueError, match=message):
         vit.ViT(SMALL).init(jax.random.key(0), x)
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-def test_neighbourhoods_and_a_product_are_a_convolution(stride):
-    rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.normal(size=(2, 8, 6, 3)), jnp.float32)
-    kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 5)), jnp.float32)
-    want = jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        (stride, stride),
-        ((1, 1), (1, 1)),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
-    got = vit.neighbourhoods(x, stride) @ kernel.reshape(27, 5)
-    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
 def test_a_stem_makes_as_many_tokens_as_its_patches():

@@ -32,8 +32,10 @@ def make_system(layers=3):
 
 
 def make(trainable, **options):
-    config = optimizers.OptimizerConfig(trainable=trainable, schedule="constant")
-    made = learner.make_learner(make_system(), config, 10, **options)
+    config = optimizers.OptimizerConfig(schedule="constant")
+    made = learner.make_learner(
+        make_system(), config, 10, trainable=trainable, **options
+    )
     return base.Learner(jax.jit(made.init), jax.jit(made.step))
 
 

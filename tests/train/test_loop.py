@@ -89,10 +89,10 @@ def test_regression_reaches_the_closed_form(toy, key):
     design = np.concatenate([x, np.ones((16, 1))], axis=1)
     expected = np.linalg.lstsq(design, y, rcond=None)[0]
 
-    optimizer = optimizers.OptimizerConfig(
-        learning_rate=0.1, weight_decay=0.0, trainable="linear/.*"
+    optimizer = optimizers.OptimizerConfig(learning_rate=0.1, weight_decay=0.0)
+    method = learner.make_learner(
+        toy.make_system(noise=0.0), optimizer, 400, trainable="linear/.*"
     )
-    method = learner.make_learner(toy.make_system(noise=0.0), optimizer, 400)
     settings = config.TrainConfig(steps=400, batch_size=16, optimizer=optimizer)
     state = loop.fit(
         method, iter(lambda: batch, None), settings, key=key, show_progress=False

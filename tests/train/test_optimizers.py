@@ -15,10 +15,10 @@ def make_params():
     }
 
 
-def make(params=None, steps=100, **fields):
+def make(params=None, steps=100, trainable=".*", **fields):
     settings = {"schedule": "constant", "weight_decay": 0.0, **fields}
     config = optimizers.OptimizerConfig(**settings)
-    return optimizers.make_optimizer(config, steps, params or make_params())
+    return optimizers.make_optimizer(config, steps, params or make_params(), trainable)
 
 
 def update_once(optimizer, gradients):

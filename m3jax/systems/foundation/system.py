@@ -7,6 +7,7 @@ red circle's token already lies where "red" and "circle" do.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -43,6 +44,13 @@ class Config:
     sound_weight: float = 0.1
     patch_words: tuple[tuple[int, ...], ...] = ()
     sound_words: tuple[tuple[int, ...], ...] = ()
+
+    PARTS: ClassVar[dict[str, str]] = {
+        "encoder": r"\w+_encoder/.*",
+        "projector": r"\w+_projector/.*",
+        "decoder": r"decoder/.*",
+    }
+    """Names of parts of the parameters, for ``train.trainable``."""
 
     def warm_start(self, generalist: base.Params) -> base.Params:
         """What a pretrained generalist gives another one: everything."""
