@@ -1,7 +1,9 @@
 """Batches of one size from batches of several, so that one program serves them all."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
+import jax
 import numpy as np
 
 from m3jax import base
@@ -9,11 +11,11 @@ from m3jax import base
 
 def to_first_size(
     batches: Iterable[base.Batch],
-) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
     """Fills up smaller batches with repeats of their last example.
 
     Args:
-      batches: host batches, each array ``[b, ...]``; the first one sets the size B.
+      batches: host batches, pytrees of arrays ``[b, ...]``; the first sets the size B.
 
     Yields:
       The batch with arrays ``[B, ...]``, and float32 weights ``[B]``: 1 for an example,
@@ -25,7 +27,7 @@ def to_first_size(
     """
     size = None
     for batch in batches:
-        batch = {name: np.asarray(array) for name, array in batch.items()}
+        batch = jax.tree.map(np.asarray, dict(batch))
         num = _num_examples(batch)
         size = num if size is None else size
         if num > size:
@@ -36,14 +38,14 @@ def to_first_size(
         weights = (np.arange(size) < num).astype(np.float32)
         if num < size:
             rows = np.minimum(np.arange(size), num - 1)
-            batch = {name: array[rows] for name, array in batch.items()}
+            batch = jax.tree.map(lambda array, rows=rows: array[rows], batch)
         yield batch, weights
 
 
 def _num_examples(batch: base.Batch) -> int:
-    lengths = {array.shape[:1] for array in batch.values()}
+    lengths = {array.shape[:1] for array in jax.tree.leaves(batch)}
     if len(lengths) != 1 or lengths & {(), (0,)}:
-        shapes = {name: array.shape for name, array in batch.items()}
+        shapes = jax.tree.map(lambda array: array.shape, batch)
         raise ValueError(
             f"the arrays of a batch need one length above 0; their shapes are {shapes}."
         )

@@ -157,7 +157,8 @@ class Parts:
         )
 
     def _compress(self, params, m, encoded, key):
-        tokens = encoded[m]
+        # A cache of features may be of less precision than the networks.
+        tokens = jnp.asarray(encoded[m], self.config.sizes.dtype)
         return self.compressors[m].apply(
             {"params": params[f"{m}_compressor"]},
             tokens,

@@ -1,0 +1,227 @@
+"""Runs a study: units in parallel processes, kept one by one, then judged and drawn."""
+
+import concurrent.futures
+import importlib
+import itertools
+import multiprocessing
+import os
+import pathlib
+import time
+from collections.abc import Sequence
+
+import jax
+import tqdm
+
+from m3jax.evals import records
+from m3jax.reproductions import report
+from m3jax.reproductions import store as store_lib
+from m3jax.reproductions import study as study_lib
+from m3jax.train import cache, interrupts, memory
+
+SYSTEMS = {"tokcom": "m3jax.reproductions.tokcom"}
+"""System -> the module whose ``make_study(size)`` makes its study."""
+SIZES = ("laptop", "smoke")
+_SECONDS_BETWEEN_LOOKS = 0.5
+
+
+class Stopped(interrupts.Interrupted):
+    """A study that was asked to stop; finished units are kept."""
+
+    def __init__(self, received, done: int, total: int, folder: pathlib.Path):
+        super().__init__(received, done, str(folder))
+        self.args = (
+            f"stopped by {received.name}: {done} of {total} units are kept in"
+            f" {folder}; the same command goes on",
+        )
+
+
+def load(system: str, size: str) -> study_lib.Study:
+    """Makes the study of a system.
+
+    Args:
+      system: one of ``SYSTEMS``.
+      size: "laptop" or "smoke".
+
+    Returns:
+      The study.
+
+    Raises:
+      ValueError: there is no such system or size.
+    """
+    if system not in SYSTEMS:
+        raise ValueError(
+            f"there is no reproduction of {system!r}; there are {sorted(SYSTEMS)}"
+        )
+    if size not in SIZES:
+        raise ValueError(f"size must be one of {SIZES}, got {size!r}")
+    return importlib.import_module(SYSTEMS[system]).make_study(size)
+
+
+def run(
+    system: str,
+    size: str,
+    folder: str | os.PathLike[str],
+    num_workers: int | None = None,
+) -> str:
+    """Runs what is missing of a study, then judges and draws all of it.
+
+    Args:
+      system: one of ``SYSTEMS``.
+      size: "laptop" or "smoke".
+      folder: gets results.json, verdicts.json, table.md and plots; results that are
+        there already are not measured again.
+      num_workers: processes that share the units; None: one for each core of a CPU, one
+        on an accelerator.
+
+    Returns:
+      The tables as Markdown.
+
+    Raises:
+      ValueError: no such study, or the folder is of another one.
+      Stopped: SIGTERM or Ctrl-C came.
+    """
+    study = load(system, size)
+    store = store_lib.Store(folder, study.settings)
+    units = study.units()
+    missing = [unit for unit in units if not store.has(unit)]
+    if missing:
+        study.prepare()
+        _run_missing(system, size, store, units, missing, num_workers)
+    results = _collect(store, units)
+    results = results._replace(records=results.records + study.conclude(results))
+    records.write(store.folder / "results.json", results.records)
+    verdicts = study.verdicts(results)
+    report.write_verdicts(store.folder / "verdicts.json", verdicts)
+    text = f"{report.verdict_table(verdicts)}\n\n{study.summarise(results)}"
+    (store.folder / "table.md").write_text(text + "\n", encoding="utf-8")
+    study.draw(results, store.folder / "plots")
+    return text
+
+
+def _run_missing(system, size, store, units, missing, num_workers) -> None:
+    """Shares the units among processes, a variant's seeds to the same one.
+
+    They compile alike: the second seed of a variant starts at once.
+    """
+    groups = [list(g) for _, g in itertools.groupby(missing, lambda u: u.variant)]
+    groups.sort(key=lambda group: -sum(unit.weight for unit in group))
+    num_workers = min(num_workers or _default_workers(), len(groups))
+    context = multiprocessing.get_context("spawn")
+    with (
+        interrupts.Watch() as watch,
+        _Progress(store, units) as progress,
+        _one_thread_each(num_workers),
+        concurrent.futures.ProcessPoolExecutor(
+            num_workers, context, initializer=_start_worker
+        ) as pool,
+    ):
+        # Processes start as they are given work, and Ctrl-C must not reach them.
+        with interrupts.hidden_from_children():
+            waiting = {
+                pool.submit(_run_group, system, size, str(store.folder), group)
+                for group in groups
+            }
+        while waiting:
+            done, waiting = concurrent.futures.wait(waiting, _SECONDS_BETWEEN_LOOKS)
+            progress.look()
+            if watch.received:
+                for process in multiprocessing.active_children():
+                    process.terminate()
+                pool.shutdown(wait=False, cancel_futures=True)
+                kept = sum(map(store.has, units))
+                raise Stopped(watch.received, kept, len(units), store.folder)
+            for future in done:
+                future.result()  # raises what went wrong
+
+
+def _run_group(
+    system: str, size: str, folder: str, group: Sequence[study_lib.Unit]
+) -> None:
+    """The work of a process: one variant."""
+    study = load(system, size)
+    store = store_lib.Store(folder, study.settings)
+    for unit in group:
+        store.put(unit, study.run(unit))
+
+
+def _start_worker() -> None:
+    memory.keep_freed_memory()
+    cache.enable_compilation_cache()
+
+
+def _default_workers() -> int:
+    if jax.default_backend() != "cpu":
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
+
+class _one_thread_each:
+    """Tells XLA in the processes to come not to share out small products.
+
+    With a process for each core it would only make them wait for each other.
+    """
+
+    def __init__(self, num_workers: int):
+        self._single = num_workers > 1
+        self._before = os.environ.get("XLA_FLAGS")
+
+    def __enter__(self) -> None:
+        if self._single:
+            flags = f"{self._before or ''} --xla_cpu_multi_thread_eigen=false"
+            os.environ["XLA_FLAGS"] = flags.strip()
+
+    def __exit__(self, *error: object) -> None:
+        os.environ.pop("XLA_FLAGS", None)
+        if self._before is not None:
+            os.environ["XLA_FLAGS"] = self._before
+
+
+class _Progress:
+    """A bar over all units, by their weights, and the time that is left."""
+
+    def __init__(self, store: store_lib.Store, units: Sequence[study_lib.Unit]):
+        self._store, self._units = store, units
+        self._total = sum(unit.weight for unit in units)
+        self._done_before = self._done()
+        self._seen = self._done_before
+        self._began = time.perf_counter()
+        self._bar = tqdm.tqdm(
+            total=round(self._total, 1),
+            initial=round(self._done_before, 1),
+            unit="unit",
+            mininterval=0,
+            bar_format="{percentage:3.0f}%|{bar}| {elapsed}{postfix}",
+        )
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+    def look(self) -> None:
+        """Shows what has been finished since the last look."""
+        done = self._done()
+        if done == self._seen:
+            return
+        self._bar.update(done - self._seen)
+        self._seen = done
+        elapsed = time.perf_counter() - self._began
+        left = (self._total - done) * elapsed / (done - self._done_before)
+        count = sum(map(self._store.has, self._units))
+        self._bar.set_postfix_str(
+            f"{count}/{len(self._units)} units, {left / 60:.0f} min left"
+        )
+
+    def _done(self) -> float:
+        return sum(unit.weight for unit in self._units if self._store.has(unit))
+
+
+def _collect(store, units) -> study_lib.Results:
+    rows, curves, arrays = [], {}, {}
+    for unit in units:
+        found = store.get(unit)
+        rows += found.records
+        curves[unit.variant, unit.seed] = found.curves
+        arrays[unit.variant, unit.seed] = found.arrays
+    return study_lib.Results(rows, curves, arrays)

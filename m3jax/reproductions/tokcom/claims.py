@@ -1,0 +1,295 @@
+"""The claims about TokCom, judged by records, and the tables beside them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from m3jax import base
+from m3jax.evals import records as records_lib
+from m3jax.evals import tables as table_lib
+from m3jax.reproductions import study
+from m3jax.reproductions.tokcom import variants
+
+HEADLINE_SNRS_DB = (-5, 0, 5, 10, 15)
+LOCAL_SKILLS = ("recognise", "document", "sign", "lesion")
+"""Skills whose answer lies in a few patches of the picture."""
+STRIDE = "stride"
+_ACCURACY = "answer_accuracy"
+
+
+def verdicts(
+    settings: variants.Settings, rows: Sequence[base.Record]
+) -> list[study.Verdict]:
+    """All claims, in the order of the issue."""
+    return [
+        *_headline(settings, rows),
+        *_convergence(settings, rows),
+        *_compression(settings, rows),
+        *_separation(settings, rows),
+        *_allocation(settings, rows),
+    ]
+
+
+def tables(settings: variants.Settings, rows: Sequence[base.Record]) -> str:
+    """Accuracy by SNR, for each question that the study asks."""
+    parts = [
+        ("Alignment and co-training, at the budget of the paper", ablation()),
+        ("Alignment or not, by length", lengths(settings)),
+        ("Compressors at a quarter of the tokens", compressors(settings)),
+    ]
+    texts = []
+    for title, names in parts:
+        chosen = records_lib.select(rows, variant=set(names), metric=_ACCURACY)
+        chosen.sort(key=lambda row: names.index(row.variant))
+        table = table_lib.markdown(records_lib.aggregate(chosen))
+        texts.append(f"### {title}\n\n{table}")
+    best = table_lib.markdown(records_lib.aggregate(separation_rows(settings, rows)))
+    texts.append(f"### Analog and separation at equal channel uses\n\n{best}")
+    steps = records_lib.select(
+        rows, variant=set(lengths(settings)), metric="steps_to_90_percent"
+    )
+    table = table_lib.markdown(
+        records_lib.aggregate(steps), rows="variant", columns="metric", digits=0
+    )
+    texts.append(f"### Updates to 90 % of the final accuracy\n\n{table}")
+    return "\n\n".join(texts)
+
+
+def compressors(settings: variants.Settings) -> list[str]:
+    """Variants that differ in the compressor alone, all tokens first."""
+    names = ["window_pool", *settings.compressors]
+    at = settings.length
+    return [variants.ALL_TOKENS, *(variants.by_length(at, name) for name in names)]
+
+
+def separation_rows(
+    settings: variants.Settings, rows: Sequence[base.Record]
+) -> list[base.Record]:
+    """Accuracy of the analog link and of the best digital mode at each SNR.
+
+    The mode is that of the best mean over seeds, chosen on the test itself: no rate
+    adaptation does better.
+    """
+    modes = [variants.digital(rate) for rate in settings.bits_per_use]
+    analog = variants.by_length(settings.length)
+    out = [
+        row._replace(variant="analog, learned")
+        for row in records_lib.select(rows, variant=analog, metric=_ACCURACY)
+    ]
+    for snr_db in settings.snrs_db:
+        found = [
+            records_lib.select(rows, variant=mode, metric=_ACCURACY, snr_db=snr_db)
+            for mode in modes
+        ]
+        best = max(found, key=lambda mode: np.mean([row.value for row in mode]))
+        out += [row._replace(variant="separation, best mode") for row in best]
+    return out
+
+
+def by_seed(
+    rows: Sequence[base.Record],
+    variant: str,
+    metric: str = _ACCURACY,
+    snrs_db: Sequence[float] | None = None,
+) -> np.ndarray:
+    """A metric of a variant for each seed, averaged over SNRs; float64 [seeds].
+
+    Raises:
+      ValueError: nothing was measured.
+    """
+    found = records_lib.select(rows, variant=variant, metric=metric)
+    if snrs_db is not None:
+        found = records_lib.select(found, snr_db=tuple(snrs_db))
+    seeds = sorted({row.seed for row in found})
+    if not seeds:
+        raise ValueError(f"no {metric} of {variant!r} was measured")
+    return np.array(
+        [np.mean([row.value for row in found if row.seed == seed]) for seed in seeds]
+    )
+
+
+def _headline(settings, rows) -> list[study.Verdict]:
+    def gain(better, worse, snrs_db=HEADLINE_SNRS_DB):
+        found = (by_seed(rows, name, _ACCURACY, snrs_db) for name in (better, worse))
+        return np.subtract(*found)
+
+    over = "mean over -5 to 15 dB, equal channel uses"
+    uses = [by_seed(rows, name, "channel_uses") for name in ablation()]
+    if not np.all(np.array(uses) == uses[0]):
+        raise ValueError("the variants of the headline differ in channel uses")
+    asked = {"unit": "1", "paper": "+13.7 points"}
+    return [
+        study.judge(
+            "Alignment + co-training beats neither",
+            gain(variants.BOTH, variants.NEITHER),
+            0.137,
+            note=f"{over}; stage 2 of the same length",
+            **asked,
+        ),
+        study.judge(
+            "... also when that gets the updates of both stages",
+            gain(variants.BOTH, variants.NEITHER_MORE),
+            0.137,
+            note=over,
+            **asked,
+        ),
+        study.judge(
+            "... also when both see eight times as many questions",
+            gain(variants.by_length(settings.length), variants.NEITHER_LONG),
+            0.137,
+            note=over,
+            **asked,
+        ),
+        study.judge(
+            "Alignment alone gains",
+            gain(variants.ALIGNED, variants.NEITHER),
+            0.0,
+            unit="1",
+            note=over,
+        ),
+        study.judge(
+            "Co-training alone gains",
+            gain(variants.COTRAINED, variants.NEITHER),
+            0.0,
+            unit="1",
+            note=over,
+        ),
+    ]
+
+
+def _convergence(settings, rows) -> list[study.Verdict]:
+    metric = "steps_to_90_percent"
+    return [
+        study.judge(
+            f"With alignment, 90 % of the final accuracy comes sooner: {n} tokens",
+            by_seed(rows, variants.unaligned(n), metric)
+            - by_seed(rows, variants.by_length(n), metric),
+            0.0,
+            unit="updates",
+            paper="quicker",
+            note="updates of stage 2 that are saved",
+        )
+        for n in settings.lengths
+    ]
+
+
+def _compression(settings, rows) -> list[study.Verdict]:
+    at = 10.0
+    whole = by_seed(rows, variants.ALL_TOKENS, _ACCURACY, (at,))
+    names = [c for c in ("window_pool", *settings.compressors) if c != STRIDE]
+    lost = {
+        name: whole
+        - by_seed(rows, variants.by_length(settings.length, name), _ACCURACY, (at,))
+        for name in names
+    }
+    out = [
+        study.judge(
+            f"A quarter of the tokens loses at most 3 points: {name}",
+            lost[name],
+            0.03,
+            unit="1",
+            below=True,
+            note="at 10 dB",
+        )
+        for name in names
+    ]
+
+    def local(variant):
+        found = [
+            by_seed(rows, variant, f"{_ACCURACY}/{skill}", (at,))
+            for skill in LOCAL_SKILLS
+        ]
+        return np.mean(found, axis=0)
+
+    best = min(lost, key=lambda name: lost[name].mean())
+    out.append(
+        study.judge(
+            f"Stride loses more on local questions than {best}",
+            local(variants.by_length(settings.length, best))
+            - local(variants.by_length(settings.length, STRIDE)),
+            0.0,
+            unit="1",
+            note="at 10 dB",
+        )
+    )
+    return out
+
+
+def _separation(settings, rows) -> list[study.Verdict]:
+    best = separation_rows(settings, rows)
+    low = [snr for snr in settings.snrs_db if snr < 0]
+    gain = by_seed(best, "analog, learned", snrs_db=low) - by_seed(
+        best, "separation, best mode", snrs_db=low
+    )
+    at = crossover(settings, best)
+    place = "no crossover" if at is None else f"curves cross at {at:.1f} dB"
+    return [
+        study.judge(
+            "Below 0 dB the learned analog link beats separation",
+            gain,
+            0.0,
+            unit="1",
+            note=f"mean over {min(low):g} to {max(low):g} dB; {place}",
+        )
+    ]
+
+
+def crossover(settings, best: Sequence[base.Record]) -> float | None:
+    """The SNR in dB where the means of analog and separation cross, if they do."""
+    gaps = []
+    for snr_db in settings.snrs_db:
+        analog, separate = (
+            by_seed(best, name, snrs_db=(snr_db,)).mean()
+            for name in ("analog, learned", "separation, best mode")
+        )
+        gaps.append(analog - separate)
+    for i in range(len(gaps) - 1):
+        if gaps[i] * gaps[i + 1] < 0:
+            share = gaps[i] / (gaps[i] - gaps[i + 1])
+            low, high = settings.snrs_db[i : i + 2]
+            return low + share * (high - low)
+    return None
+
+
+def _allocation(settings, rows) -> list[study.Verdict]:
+    def saved(weight, metric):
+        joint, equal = (
+            by_seed(rows, name(weight), metric) for name in (users.joint, users.equal)
+        )
+        return 1.0 - joint / equal
+
+    return [
+        study.judge(
+            f"{settings.num_users} users: joint allocation costs less than equal split"
+            f"{what}",
+            saved(weight, metric),
+            0.2,
+            unit="1",
+            note=f"weight of latency {weight:g}, 20 to 500 m",
+        )
+        for what, metric in (
+            ("", "weighted_cost"),
+            (", loss above its floor", "reducible_cost"),
+        )
+        for weight in settings.weights
+    ]
+
+
+def ablation() -> list[str]:
+    """Variants at the budget of the paper."""
+    return [
+        variants.BOTH,
+        variants.ALIGNED,
+        variants.COTRAINED,
+        variants.NEITHER,
+        variants.NEITHER_MORE,
+    ]
+
+
+def lengths(settings: variants.Settings) -> list[str]:
+    """Variants that differ in length and alignment alone."""
+    return [
+        name
+        for n in settings.lengths
+        for name in (variants.by_length(n), variants.unaligned(n))
+    ]

@@ -1,0 +1,140 @@
+"""What is measured of a trained variant of TokCom."""
+
+import dataclasses
+import functools
+import math
+
+import jax
+import numpy as np
+
+from m3jax import base
+from m3jax.evals import snr_sweep
+from m3jax.reproductions.tokcom import sweeping, training
+from m3jax.reproductions.tokcom import variants as variants_lib
+from m3jax.systems import tokcom
+from m3jax.systems.tokcom import separation
+
+SYSTEM = "tokcom"
+UNITS = {"nll": "nat/word", "channel_uses": "channel use"}
+CHANNELS = ("rayleigh", "awgn")
+"""Those of the rate-accuracy curves; training is over the first."""
+RATE_SNR_DB = 10.0
+
+
+def analog(
+    settings: variants_lib.Settings,
+    trained: training.Trained,
+    name: str,
+    seed: int,
+    test: dict,
+) -> list[base.Record]:
+    """Accuracy of an analog variant by SNR and skill, and over other channels.
+
+    The noise of the test is the same for all variants and seeds.
+    """
+    swept = sweeping.sweep(trained.system, trained.params, test, settings.snrs_db)
+    rows = snr_sweep.to_records(swept, system=SYSTEM, variant=name, units=UNITS)
+    for fading in CHANNELS[1:]:
+        system = _over(_frozen(trained.config), fading)
+        found = sweeping.sweep(system, trained.params, test, (RATE_SNR_DB,))
+        value = float(found.values["answer_accuracy"][0, 0])
+        metric = accuracy_over(fading)
+        rows.append(base.Record(SYSTEM, name, RATE_SNR_DB, 0, metric, value, "1"))
+    return [row._replace(seed=seed) for row in rows]
+
+
+def digital(
+    settings: variants_lib.Settings,
+    trained: training.Trained,
+    name: str,
+    seed: int,
+    test: dict,
+) -> list[base.Record]:
+    """Accuracy of a mode of the digital link by SNR, in expectation over losses."""
+    count = len(test["question"])
+    config = trained.config
+    none = np.zeros(count, np.int32)
+    lost = {**test, "num_tokens": dict.fromkeys(config.modalities, none)}
+    arrives = _answers(trained, test)
+    is_lost = _answers(trained, lost)
+    num_tokens = config.num_image_tokens + config.num_audio_tokens
+    num_uses = num_tokens * settings.num_reals // 2
+    rows = []
+    for number, snr_db in enumerate(settings.snrs_db):
+        errors = separation.codeword_errors(
+            jax.random.fold_in(jax.random.key(0), number),
+            snr_db,
+            num_messages=count,
+            num_bits=num_tokens * config.num_reals * training.DIGITAL_BITS,
+            num_uses=num_uses,
+            block_length=tokcom.LinkConfig().block_length,
+        )
+        expected = separation.expected_score(arrives, is_lost, errors)
+        values = {
+            "answer_accuracy": (float(np.mean(expected)), "1"),
+            "message_error": (float(np.mean(errors)), "1"),
+            "channel_uses": (float(num_uses), "channel use"),
+        }
+        rows += [
+            base.Record(SYSTEM, name, snr_db, seed, metric, value, unit)
+            for metric, (value, unit) in values.items()
+        ]
+    return rows
+
+
+def accuracy_over(fading: str) -> str:
+    """Name of the accuracy over a channel; that of training needs no other name."""
+    return "answer_accuracy" + (f"_over_{fading}" if fading != CHANNELS[0] else "")
+
+
+def convergence(trained: training.Trained, name: str, seed: int) -> list[base.Record]:
+    """Updates of stage 2 until 90 % of the final accuracy on the validation split."""
+    curves = trained.curves
+    steps = training.steps_to(0.9, curves["step"], curves["accuracy"])
+    row = base.Record(
+        SYSTEM,
+        name,
+        training.LOOK_SNR_DB,
+        seed,
+        "steps_to_90_percent",
+        steps,
+        "update",
+    )
+    first = row._replace(
+        metric="accuracy_before_stage_2", value=curves["accuracy"][0], unit="1"
+    )
+    return [row, first]
+
+
+def _answers(trained: training.Trained, test: dict) -> np.ndarray:
+    """Accuracy of each example when nothing is disturbed, [n]."""
+    answer = _jitted(trained.system.predict["answer"])
+    right = []
+    for number, batch in enumerate(sweeping.batches(test)):
+        count = len(batch["question"])
+        batch["snr_db"] = np.full(count, math.inf, np.float32)
+        key = jax.random.fold_in(jax.random.key(0), number)
+        right.append(np.asarray(answer(trained.params, batch, key)["answer_accuracy"]))
+    return np.concatenate(right)
+
+
+_jitted = functools.lru_cache(maxsize=2)(jax.jit)
+
+
+@functools.lru_cache(maxsize=4)
+def _over(config: "_frozen", fading: str) -> base.System:
+    link = dataclasses.replace(config.value.link, fading=fading)
+    return tokcom.make_system(dataclasses.replace(config.value, link=link))
+
+
+class _frozen:
+    """A config as a key of a cache: equal if it says the same."""
+
+    def __init__(self, value: tokcom.Config):
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _frozen) and self.value == other.value
+
+    def __hash__(self) -> int:
+        return hash(repr(self.value))

@@ -1,0 +1,106 @@
+"""TokCom's study as the runner wants it."""
+
+import pathlib
+
+import jax
+
+from m3jax import base
+from m3jax.reproductions import study as study_lib
+from m3jax.reproductions.tokcom import (
+    claims,
+    measure,
+    pictures,
+    training,
+    users,
+    variants,
+)
+from m3jax.train import typed_json
+
+
+class TokComStudy:
+    """Variants of ``variants.py``, measured as ``measure.py`` says.
+
+    Args:
+      settings: of what size.
+    """
+
+    def __init__(self, settings: variants.Settings):
+        self._settings = settings
+        self._variants = variants.make_variants(settings)
+        self.settings = typed_json.to_json(settings)
+
+    def units(self) -> list[study_lib.Unit]:
+        """Every variant at each of its seeds."""
+        return [
+            study_lib.Unit(name, seed, variant.weight)
+            for name, variant in self._variants.items()
+            for seed in range(variant.num_seeds)
+        ]
+
+    def prepare(self) -> None:
+        """Makes the data set and the cache of features."""
+        training.load_data(self._settings, show_progress=True)
+
+    def run(self, unit: study_lib.Unit) -> study_lib.UnitResult:
+        """Trains and measures one variant at one seed."""
+        settings, variant = self._settings, self._variants[unit.variant]
+        self._choose_compilation()
+        data, start = _resident(settings)
+        is_shown = unit.variant == variants.BOTH and unit.seed == 0
+        trained = training.train(settings, variant, unit.seed, data, start, is_shown)
+        about = trained, unit.variant, unit.seed
+        if variant.bits_per_use is None:
+            rows = measure.analog(settings, *about, data.test)
+        else:
+            rows = measure.digital(settings, *about, data.test)
+        rows += measure.convergence(*about)
+        arrays = {}
+        if is_shown:
+            for when in ("before", "after"):
+                found = getattr(trained, when)
+                arrays |= {f"{when}_{name}": array for name, array in found.items()}
+            arrays["skill"] = data.validation["skill"]
+            for name in training.CAPTIONS:
+                arrays[f"{name}_words"] = data.validation[name]
+        return study_lib.UnitResult(rows, trained.curves, arrays)
+
+    def conclude(self, results: study_lib.Results) -> list[base.Record]:
+        """What is measured of all units together: the allocation of several users."""
+        self._choose_compilation()
+        return users.saving(self._settings, results.records)
+
+    def _choose_compilation(self) -> None:
+        is_quick = self._settings.compiles_quickly
+        jax.config.update("jax_disable_most_optimizations", is_quick)
+
+    def verdicts(self, results: study_lib.Results) -> list[study_lib.Verdict]:
+        """Judges the claims."""
+        return claims.verdicts(self._settings, results.records)
+
+    def summarise(self, results: study_lib.Results) -> str:
+        """Tables of what the verdicts rest on."""
+        return claims.tables(self._settings, results.records)
+
+    def draw(
+        self, results: study_lib.Results, folder: pathlib.Path
+    ) -> list[pathlib.Path]:
+        """Draws all pictures."""
+        return pictures.draw(self._settings, results, folder)
+
+
+def make_study(size: str) -> TokComStudy:
+    """The study of a size: "laptop" or "smoke"."""
+    return TokComStudy(variants.smoke() if size == "smoke" else variants.Settings())
+
+
+_loaded: dict[str, tuple[training.Data, base.Params]] = {}
+
+
+def _resident(settings: variants.Settings) -> tuple[training.Data, base.Params]:
+    """Data of this process, training split on the device, and what all start from."""
+    key = repr(settings)
+    if key not in _loaded:
+        data = training.load_data(settings)
+        data = data._replace(train=jax.device_put(data.train))
+        _loaded[key] = data, training.foundation(settings)
+    return _loaded[key]

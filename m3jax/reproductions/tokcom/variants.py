@@ -1,0 +1,248 @@
+"""TokCom's variants: what each trains, on how much, and what it sends."""
+
+import dataclasses
+
+from m3jax.nn import foundation, vit
+from m3jax.systems import tokcom
+
+PAPER = "paper's budget"
+LONG = "long"
+ALL_TOKENS = "all tokens"
+RAW = "raw features"
+BOTH, ALIGNED, COTRAINED, NEITHER = (
+    "alignment + co-training",
+    "alignment only",
+    "co-training only",
+    "neither",
+)
+NEITHER_MORE = "neither, with the updates of both stages"
+NEITHER_LONG = "neither, long"
+
+
+@dataclasses.dataclass
+class Budget:
+    """Updates and examples of one stage."""
+
+    steps: int
+    batch_size: int
+
+
+@dataclasses.dataclass
+class Settings:
+    """All that decides the study's results.
+
+    Attributes:
+      sizes: of encoders and decoder.
+      start: pretrained model that gives encoders and decoder; "" draws them.
+      data: name of the set's size.
+      num_seeds: of every variant that a claim rests on.
+      stage_1: budget of alignment.
+      paper: stage 2, the budget of the public code.
+      long: stage 2 for all that compares compressors and links.
+      lengths: tokens of a picture; a sound has a quarter of it.
+      length: that of comparisons at one length.
+      compressors: at a quarter of the tokens.
+      rate_lengths: further lengths of each compressor, for the rate-accuracy curves, at
+        one seed.
+      bits_per_use: rates of the digital link's bank of modes.
+      num_reals: real numbers of a token.
+      train_snr_db: range of SNRs in training.
+      snrs_db: SNRs of the test.
+      num_test, num_validation: examples looked at.
+      look_every: steps between two looks at the validation split.
+      learning_rate: of AdamW, in both stages.
+      lora: the decoder's adapters where it is co-trained.
+      weights: of latency in the allocation of several users.
+      num_users, num_drops: of that allocation.
+      compiles_quickly: programs that run slower; right for a few steps.
+    """
+
+    sizes: foundation.FoundationConfig = dataclasses.field(
+        default_factory=foundation.FoundationConfig
+    )
+    start: str = "generalist"
+    data: str = "laptop"
+    num_seeds: int = 5
+    stage_1: Budget = dataclasses.field(default_factory=lambda: Budget(500, 32))
+    paper: Budget = dataclasses.field(default_factory=lambda: Budget(300, 8))
+    long: Budget = dataclasses.field(default_factory=lambda: Budget(300, 64))
+    lengths: tuple[int, ...] = (4, 8, 16, 32)
+    length: int = 16
+    compressors: tuple[str, ...] = (
+        "stride",
+        "random",
+        "top_k_norm",
+        "top_k_attention",
+        "token_merging",
+        "learned_queries",
+    )
+    rate_lengths: tuple[int, ...] = (4, 8, 32)
+    bits_per_use: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
+    num_reals: int = 64
+    train_snr_db: tuple[float, float] = (-10.0, 15.0)
+    snrs_db: tuple[float, ...] = (-10, -7.5, -5, -2.5, 0, 2.5, 5, 10, 15, 20)
+    num_test: int = 1000
+    num_validation: int = 400
+    look_every: int = 20
+    learning_rate: float = 3e-3
+    lora: tokcom.LoraConfig = dataclasses.field(
+        default_factory=lambda: tokcom.LoraConfig(
+            rank=8, pattern="decoder/layers/.*/kernel"
+        )
+    )
+    weights: tuple[float, ...] = (0.5, 0.9, 0.97, 0.99)
+    num_users: int = 8
+    num_drops: int = 100
+    compiles_quickly: bool = False
+
+
+def smoke() -> Settings:
+    """The same study in seconds: tiny parts, two seeds, nothing pretrained."""
+    sizes = foundation.FoundationConfig(
+        dim=16,
+        mlp_dim=16,
+        ff_dim=16,
+        image_depth=1,
+        audio_depth=1,
+        decoder_depth=1,
+        image_stem=(),
+    )
+    return Settings(
+        sizes=sizes,
+        start="",
+        data="smoke",
+        num_seeds=2,
+        stage_1=Budget(10, 8),
+        paper=Budget(10, 8),
+        long=Budget(10, 8),
+        lengths=(4, 8, 16),
+        compressors=("stride",),
+        rate_lengths=(),
+        bits_per_use=(0.5,),
+        num_reals=16,
+        snrs_db=(-10, -5, 0, 5, 10, 15),
+        num_test=40,
+        num_validation=24,
+        look_every=5,
+        lora=tokcom.LoraConfig(rank=2),
+        weights=(0.9,),
+        num_drops=4,
+        compiles_quickly=True,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One way to do it.
+
+    Attributes:
+      budget: of stage 2: PAPER or LONG.
+      is_aligned: whether stage 1 comes before.
+      is_cotrained: whether the decoder's adapters train, or the transceivers alone.
+      has_both_budgets: stage 2 has the updates of stage 1 besides its own.
+      compressor: of ``compressors.NAMES``.
+      length: tokens of a picture.
+      num_audio_tokens: None: a quarter of that.
+      bits_per_use: of a digital link trained without noise; None: the analog link.
+      is_raw: encoder features are sent as they are.
+      num_seeds: seeds 0 to num_seeds - 1.
+      weight: about how long it takes, relative to others.
+    """
+
+    budget: str = LONG
+    is_aligned: bool = True
+    is_cotrained: bool = True
+    has_both_budgets: bool = False
+    compressor: str = "window_pool"
+    length: int = 16
+    num_audio_tokens: int | None = None
+    bits_per_use: float | None = None
+    is_raw: bool = False
+    num_seeds: int = 5
+    weight: float = 1.0
+
+
+def by_length(length: int, compressor: str = "window_pool") -> str:
+    """Name of the aligned and co-trained variant of a compressor and length."""
+    return f"{compressor}, {length}"
+
+
+def unaligned(length: int) -> str:
+    """Name of the variant of a length without alignment."""
+    return f"unaligned, {length}"
+
+
+def digital(bits_per_use: float) -> str:
+    """Name of a mode of the digital link."""
+    return f"digital, {bits_per_use:g} bit/use"
+
+
+def make_variants(settings: Settings) -> dict[str, Variant]:
+    """All variants by name, those that take longest first."""
+    full = foundation_tokens(settings)
+    length = settings.length
+    short = {"budget": PAPER, "length": length, "weight": 0.4}
+    made = {
+        ALL_TOKENS: Variant(compressor="identity", length=full, weight=3.0),
+        **{
+            by_length(n): Variant(length=n, weight=1.0 + n / 64)
+            for n in settings.lengths
+        },
+        **{
+            unaligned(n): Variant(length=n, is_aligned=False, weight=1.0 + n / 64)
+            for n in settings.lengths
+        },
+        **{
+            by_length(length, name): Variant(compressor=name, length=length, weight=1.2)
+            for name in settings.compressors
+        },
+        **{
+            digital(rate): Variant(bits_per_use=rate, length=length)
+            for rate in settings.bits_per_use
+        },
+        RAW: _raw(settings),
+        NEITHER_LONG: Variant(is_aligned=False, is_cotrained=False, length=length),
+        NEITHER_MORE: Variant(
+            is_aligned=False,
+            is_cotrained=False,
+            has_both_budgets=True,
+            **short,
+        ),
+        BOTH: Variant(**short),
+        ALIGNED: Variant(is_cotrained=False, **short),
+        COTRAINED: Variant(is_aligned=False, **short),
+        NEITHER: Variant(is_aligned=False, is_cotrained=False, **short),
+    }
+    made = {
+        name: dataclasses.replace(variant, num_seeds=settings.num_seeds)
+        for name, variant in made.items()
+    }
+    for name in settings.compressors:
+        for n in settings.rate_lengths:
+            made[by_length(n, name)] = Variant(
+                compressor=name, length=n, num_seeds=1, weight=1.0 + n / 64
+            )
+    return made
+
+
+def foundation_tokens(settings: Settings, modality: str = "image") -> int:
+    """Tokens that an encoder makes."""
+    return vit.num_tokens(settings.sizes.encoder(modality))
+
+
+def _raw(settings: Settings) -> Variant:
+    """As many raw tokens, evenly spaced, as the same channel uses carry."""
+    reals = (settings.length + settings.length // 4) * settings.num_reals
+    count = reals // settings.sizes.dim
+    images = _divisor(foundation_tokens(settings), 3 * count // 4)
+    return Variant(
+        compressor="stride",
+        length=images,
+        num_audio_tokens=_divisor(foundation_tokens(settings, "audio"), count - images),
+        is_raw=True,
+        is_aligned=False,
+    )
+
+
+def _divisor(number: int, most: int) -> int:
+    return max(d for d in range(1, most + 1) if number % d == 0)
