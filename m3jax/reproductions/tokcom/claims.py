@@ -8,7 +8,7 @@ from m3jax import base
 from m3jax.evals import records as records_lib
 from m3jax.evals import tables as table_lib
 from m3jax.reproductions import study
-from m3jax.reproductions.tokcom import variants
+from m3jax.reproductions.tokcom import users, variants
 
 HEADLINE_SNRS_DB = (-5, 0, 5, 10, 15)
 LOCAL_SKILLS = ("recognise", "document", "sign", "lesion")
