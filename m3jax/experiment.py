@@ -6,13 +6,14 @@ Launchers and notebooks start here; no other module of the package imports it.
 import dataclasses
 import os
 import pathlib
+import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from m3jax import base
+from m3jax import base, features
 from m3jax.data import edgescenes, pipeline, scenes
 from m3jax.ops import paths
 from m3jax.systems import foundation, tokcom
@@ -48,6 +49,8 @@ class Experiment:
       curriculum: of fresh scenes: (steps, skills asked about) of each stage, a skill as
         often as it is named; the last stage lasts to the end. () asks about all alike.
       num_validation: examples of the validation split looked at while training.
+      cache_features: run the encoders, which must be frozen, once over the training
+        split and keep their tokens on disk.
     """
 
     system: tokcom.Config | foundation.Config
@@ -59,6 +62,7 @@ class Experiment:
     fresh_scenes: bool = False
     curriculum: tuple[tuple[int, tuple[str, ...]], ...] = ()
     num_validation: int = 480
+    cache_features: bool = False
 
     def validate(self) -> None:
         """Raises ValueError naming the first field that makes no sense."""
@@ -70,6 +74,11 @@ class Experiment:
                 raise ValueError(f"curriculum has a stage of {steps} steps")
         if self.curriculum and not self.fresh_scenes:
             raise ValueError("curriculum needs fresh scenes: set fresh_scenes=True")
+        if self.cache_features and (self.fresh_scenes or not self.start):
+            raise ValueError(
+                "cache_features needs encoders to start from and a stored training"
+                " split: set start, and fresh_scenes=False"
+            )
         if self.num_validation < 1:
             raise ValueError(f"num_validation must be positive: {self.num_validation}")
 
@@ -192,13 +201,14 @@ def train(
     system = make_system(config.system)
     warm_start = _warm_start(config)
     folder = workdir.prepare(directory, config, resume)
-    batches = _training_batches(config)
+    trainable = paths.expand(config.train.trainable, config.system.PARTS)
+    batches = _training_batches(config, system, warm_start, trainable)
     trainer = learner.make_learner(
         system,
         config.train.optimizer,
         config.train.steps,
         warm_start,
-        paths.expand(config.train.trainable, config.system.PARTS),
+        trainable,
     )
     try:
         with checkpoints.Checkpointer(
@@ -235,9 +245,20 @@ def _warm_start(config: Experiment) -> base.Params | None:
     return config.system.warm_start(params)
 
 
-def _training_batches(config: Experiment):
+def _training_batches(
+    config: Experiment,
+    system: base.System,
+    warm_start: base.Params | None,
+    trainable: str,
+):
     names = (*FEATURES, *_more_features(config.system))
-    if config.fresh_scenes:
+    if config.cache_features:
+        _check_frozen(warm_start, trainable)
+        names = tuple(n for n in names if n not in ("image", "audio", "video"))
+        arrays = features.load(system, warm_start, config.data, "train", names)
+        source = features.Source(arrays)
+        names = (*names, "tokens")
+    elif config.fresh_scenes:
         source = _fresh_scenes(config)
     else:
         source = pipeline.load(config.data, "train")
@@ -249,6 +270,19 @@ def _training_batches(config: Experiment):
         features=names,
         num_workers=1 if config.fresh_scenes else 0,
     )
+
+
+def _check_frozen(params: base.Params, trainable: str) -> None:
+    """Refuses to cache what an encoder makes that is going to change."""
+    encoders = {n: part for n, part in params.items() if n.endswith("_encoder")}
+    pattern = re.compile(trainable)
+    for path in paths.flatten(encoders):
+        if pattern.fullmatch(path):
+            raise ValueError(
+                f"cache_features keeps what frozen encoders make, but {path!r} trains;"
+                ' set train.trainable, such as "transceiver|lora", or'
+                " cache_features=False"
+            )
 
 
 def _more_features(system: tokcom.Config | foundation.Config) -> tuple[str, ...]:

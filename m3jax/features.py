@@ -65,6 +65,23 @@ def load(
     return {**pipeline.as_arrays(source, size, features), "tokens": tokens}
 
 
+class Source:
+    """What `load` gives, example by example, for ``pipeline.batches``.
+
+    Args:
+      arrays: of `load`.
+    """
+
+    def __init__(self, arrays: dict[str, Any]):
+        self._arrays = arrays
+
+    def __len__(self) -> int:
+        return len(jax.tree.leaves(self._arrays)[0])
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return jax.tree.map(lambda array: array[index], self._arrays)
+
+
 def _folder(system, params, data, split: str, source, size: int) -> pathlib.Path:
     """Where the cache is: a name that changes with all that decides it."""
     batch = _inputs(source, 0, 1)

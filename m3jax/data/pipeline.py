@@ -220,7 +220,7 @@ def batches(
 class _Keep(grain.transforms.Map):
     """Keeps the named features, or all that a model may read, and casts them.
 
-    Captions, which are derived, can be named too.
+    Captions, which are derived, can be named too, and "tokens" of cached encoders.
     """
 
     def __init__(self, names: Sequence[str] | None):
@@ -232,9 +232,12 @@ class _Keep(grain.transforms.Map):
             names = [name for name in examples.FEATURES if name in element]
         stored = {n: examples.FEATURES[n][1] for n in names if n in examples.FEATURES}
         out = {n: np.asarray(element[n], dtype) for n, dtype in stored.items()}
-        if len(out) < len(names):  # what is left is derived
-            told = captions.make(element)
-            out |= {name: told[name] for name in names if name not in out}
+        if "tokens" in names:
+            out["tokens"] = element["tokens"]
+        missing = [name for name in names if name not in out]
+        if missing:  # captions are derived where they are not stored
+            told = element if missing[0] in element else captions.make(element)
+            out |= {name: told[name] for name in missing}
         return out
 
 

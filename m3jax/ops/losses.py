@@ -170,8 +170,8 @@ def bag_of_words(
       gradient.
 
     Example:
-      >>> logits = 50.0 * jnp.eye(3)
-      >>> loss = bag_of_words(logits, jnp.ones(3, bool), jnp.arange(3), jnp.ones(3, bool))
+      >>> logits, all_three = 50.0 * jnp.eye(3), jnp.ones(3, bool)
+      >>> loss = bag_of_words(logits, all_three, jnp.arange(3), all_three)
       >>> print(f"{loss:.4f}")
       1.0986
     """

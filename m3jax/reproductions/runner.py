@@ -70,8 +70,8 @@ def run(
       size: "laptop" or "smoke".
       folder: gets results.json, verdicts.json, table.md and plots; results that are
         there already are not measured again.
-      num_workers: processes that share the units; None: one for each core of a CPU, one
-        on an accelerator.
+      num_workers: processes that share the units; 0: this one runs them; None: one for
+        each core of a CPU, one on an accelerator.
 
     Returns:
       The tables as Markdown.
@@ -86,7 +86,11 @@ def run(
     missing = [unit for unit in units if not store.has(unit)]
     if missing:
         study.prepare()
-        _run_missing(system, size, store, units, missing, num_workers)
+        if num_workers == 0:
+            for unit in tqdm.tqdm(missing, "units"):
+                store.put(unit, study.run(unit))
+        else:
+            _run_missing(system, size, store, units, missing, num_workers)
     results = _collect(store, units)
     results = results._replace(records=results.records + study.conclude(results))
     records.write(store.folder / "results.json", results.records)
@@ -110,7 +114,7 @@ def _run_missing(system, size, store, units, missing, num_workers) -> None:
     with (
         interrupts.Watch() as watch,
         _Progress(store, units) as progress,
-        _one_thread_each(num_workers),
+        _OneThreadEach(num_workers),
         concurrent.futures.ProcessPoolExecutor(
             num_workers, context, initializer=_start_worker
         ) as pool,
@@ -155,7 +159,7 @@ def _default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
-class _one_thread_each:
+class _OneThreadEach:
     """Tells XLA in the processes to come not to share out small products.
 
     With a process for each core it would only make them wait for each other.

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,7 +69,7 @@ class Store:
         return study_lib.UnitResult(rows, curves, arrays)
 
     def _path(self, unit: study_lib.Unit, suffix: str) -> pathlib.Path:
-        name = "".join(c if c.isalnum() else "_" for c in unit.variant)
+        name = urllib.parse.quote(unit.variant, safe=" +,=")
         return self._units / f"{name}-{unit.seed}{suffix}"
 
 

@@ -158,6 +158,14 @@ def test_summaries_of_learned_queries_have_no_place(case_of):
     assert not unmerge(out.tokens, out.mask, out.slots)[1].any()
 
 
+def test_stride_of_any_number_spaces_evenly_and_keeps_the_first():
+    """As the public code of TokCom does with 3137 tokens for 128 places."""
+    tokens = jnp.arange(7.0)[None, :, None]
+    made = compressors.Stride(3).compress(tokens, jnp.ones((1, 7), bool))
+    assert made.tokens.ravel().tolist() == [0.0, 2.0, 4.0]
+    assert made.slots.tolist() == [[0, -1, 1, -1, 2, -1, -1]]
+
+
 def test_stride_keeps_the_first_token_of_each_window_in_order():
     tokens = jnp.arange(1.0, 9.0).reshape(1, 8, 1)
     out, mask = compressors.Stride(4).apply({}, tokens, jnp.asarray(MASK[:1]))
@@ -191,7 +199,7 @@ def test_learned_queries_do_not_mind_the_order_of_their_input(random_params):
         ("magic", 4, r"'magic'; known are \['identity', 'learned_queries',"),
         ("identity", 4, "asked for 4 tokens of 8"),
         ("stride", 16, "between 1 and the number of input tokens, 8"),
-        ("stride", 3, r"equal windows; choose one of \[1, 2, 4, 8\]"),
+        ("window_pool", 3, r"equal windows; choose one of \[1, 2, 4, 8\]"),
         ("window_pool", 0, "between 1"),
         ("window_pool", 5, r"equal windows; choose one of \[1, 2, 4, 8\]"),
         ("learned_queries", 9, "between 1 and the number of input tokens, 8"),

@@ -76,3 +76,24 @@ def test_the_first_word_alone_is_scored_whatever_follows():
     )
     whole = jax.jit(losses.score_answers)(logits, ANSWERS)["answer_accuracy"]
     assert (whole <= scores["first_word_accuracy"]).all()
+
+
+def test_a_bag_of_words_is_the_share_of_tokens_that_name_each():
+    """Against the formula, token by token and word by word."""
+    rng = np.random.default_rng(5)
+    logits = rng.normal(size=(4, 6)).astype(np.float32)
+    mask = np.array([True, False, True, True])
+    words, valid = np.array([3, 1, 0, 99]), np.array([True, True, False, False])
+    named = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    shares = [named[mask, word].mean() for word in (3, 1)]
+    found = losses.bag_of_words(logits, mask, words, valid)
+    np.testing.assert_allclose(found, -np.log(shares).mean(), rtol=1e-5)
+
+
+def test_an_empty_bag_or_text_has_a_finite_loss_and_gradient():
+    logits, yes = jnp.zeros((3, 4)), jnp.ones(3, bool)
+    grad = jax.value_and_grad(losses.bag_of_words)
+    for mask, valid in ((~yes, yes), (yes, ~yes), (~yes, ~yes)):
+        value, slope = grad(logits, mask, jnp.arange(3), valid)
+        assert np.isfinite(value) and np.isfinite(slope).all()
+    assert losses.bag_of_words(logits, yes, jnp.arange(3), ~yes) == 0.0

@@ -1,6 +1,7 @@
-"""Compressors that cut the sequence into equal windows, whatever the tokens hold."""
+"""Compressors that go by place alone, whatever the tokens hold."""
 
 import jax.numpy as jnp
+import numpy as np
 
 from m3jax import base
 from m3jax.nn.compressors import contract
@@ -32,24 +33,26 @@ class Identity(contract.Compressor):
 
 
 class Stride(contract.Compressor):
-    """Keeps the first token of each of ``num_tokens`` equal windows.
+    """Keeps evenly spaced tokens, the first of all and then every (L / M)-th.
+
+    Where M does not divide L, steps are rounded down: places are ``floor(i L / M)``.
 
     Attributes:
-      num_tokens: tokens to keep, M; divides the input's L.
+      num_tokens: tokens to keep, M.
     """
 
     def compress(self, tokens, mask, *, scores=None, key=None):
-        """Returns every (L / M)-th token and its mask."""
-        window = _window_size(tokens, mask, self.num_tokens)
-        kept = mask[:, ::window]
-        places = jnp.arange(tokens.shape[1])
-        slots = jnp.where(
-            mask & (places % window == 0), places // window, contract.NO_SLOT
-        )
+        """Returns the tokens at these places and their mask."""
+        contract.check_inputs(tokens, mask, self.num_tokens)
+        length = tokens.shape[1]
+        places = np.arange(self.num_tokens) * length // self.num_tokens
+        kept = mask[:, places]
+        slots = np.full(length, contract.NO_SLOT, np.int32)
+        slots[places] = np.arange(self.num_tokens)
         return contract.Compressed(
-            masks.keep(tokens[:, ::window], kept),
+            masks.keep(tokens[:, places], kept),
             kept,
-            slots,
+            jnp.where(mask, slots, contract.NO_SLOT),
             kept.astype(jnp.float32),
         )
 

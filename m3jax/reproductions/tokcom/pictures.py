@@ -57,14 +57,14 @@ def _by_snr(rows: Sequence[base.Record], names: list[str], title: str):
 def _rate_accuracy(settings: variants.Settings, rows: Sequence[base.Record]):
     """Accuracy against channel uses for every compressor, a panel for each channel."""
     fig = plot_style.new_figure(8.0, 3.8)
-    panels = fig.subplots(1, len(measure.CHANNELS), sharey=True)
+    panels = np.atleast_1d(fig.subplots(1, len(settings.channels), sharey=True))
     names = ["window_pool", *settings.compressors]
-    for ax, channel in zip(panels, measure.CHANNELS, strict=True):
+    for ax, channel in zip(panels, settings.channels, strict=True):
         for name, style in plot_style.styles(names).items():
             points = []
             for n in sorted({*settings.lengths, settings.length}):
                 variant = variants.by_length(n, name)
-                metric = measure.accuracy_over(channel)
+                metric = measure.accuracy_over(settings, channel)
                 found = records_lib.select(
                     rows, variant=variant, metric=metric, snr_db=measure.RATE_SNR_DB
                 )

@@ -52,6 +52,7 @@ class Settings:
       look_every: steps between two looks at the validation split.
       learning_rate: of AdamW, in both stages.
       lora: the decoder's adapters where it is co-trained.
+      channels: of the test; training is over the first.
       weights: of latency in the allocation of several users.
       num_users, num_drops: of that allocation.
       compiles_quickly: programs that run slower; right for a few steps.
@@ -90,6 +91,7 @@ class Settings:
             rank=8, pattern="decoder/layers/.*/kernel"
         )
     )
+    channels: tuple[str, ...] = ("rayleigh", "awgn")
     weights: tuple[float, ...] = (0.5, 0.9, 0.97, 0.99)
     num_users: int = 8
     num_drops: int = 100
@@ -125,6 +127,7 @@ def smoke() -> Settings:
         num_validation=24,
         look_every=5,
         lora=tokcom.LoraConfig(rank=2),
+        channels=("rayleigh",),
         weights=(0.9,),
         num_drops=4,
         compiles_quickly=True,

@@ -1,0 +1,131 @@
+"""A cache of features is what the encoders make, and is found again by what made it."""
+
+import jax
+import numpy as np
+import pytest
+
+from m3jax import experiment, features
+from m3jax.data import pipeline
+from m3jax.nn import foundation
+from m3jax.systems import tokcom
+from m3jax.train import config as train_config
+
+SIZES = foundation.FoundationConfig(
+    dim=8,
+    mlp_dim=8,
+    ff_dim=8,
+    image_depth=1,
+    audio_depth=1,
+    decoder_depth=1,
+    image_stem=(),
+)
+CONFIG = tokcom.Config(sizes=SIZES, num_reals=4, receiver_dim=8)
+
+
+@pytest.fixture(scope="module")
+def made(data_dir):
+    system = tokcom.make_system(CONFIG)
+    params = jax.jit(system.init)(jax.random.key(0), {})
+    return system, params, pipeline.DataConfig(config="smoke", data_dir=data_dir)
+
+
+def load(made, params=None, limit=24):
+    system, first, data = made
+    return features.load(
+        system,
+        first if params is None else params,
+        data,
+        "validation",
+        ("question", "skill", "image_caption"),
+        limit=limit,
+        show_progress=False,
+    )
+
+
+def test_it_holds_what_the_encoders_make(made):
+    system, params, data = made
+    found = load(made)
+    arrays = pipeline.as_arrays(pipeline.load(data, "validation"), 24)
+    encoded = jax.jit(lambda b: system.predict["encode"](params, b, None))(arrays)
+    assert set(found["tokens"]) == {"image", "audio"}
+    for name, tokens in found["tokens"].items():
+        assert tokens.dtype == np.float16
+        np.testing.assert_allclose(tokens, encoded[name], rtol=2e-3, atol=2e-3)
+    np.testing.assert_array_equal(found["question"], arrays["question"])
+    assert found["image_caption"].shape == (24, 24)
+
+
+def test_the_encoders_run_once_and_again_only_if_something_changed(made, monkeypatch):
+    load(made)
+    calls = []
+    really = features._encode
+    monkeypatch.setattr(
+        features, "_encode", lambda *args: calls.append(1) or really(*args)
+    )
+    load(made)
+    assert not calls
+    system, params, _ = made
+    other = jax.tree.map(lambda leaf: leaf + 0.1, params["audio_encoder"])
+    load(made, {**params, "audio_encoder": other})
+    load(made, limit=12)
+    assert len(calls) == 2
+    load(made, {**params, "decoder": {}})
+    assert len(calls) == 2, "the decoder does not matter"
+
+
+def test_a_full_disk_leaves_no_half_cache(made, monkeypatch, tmp_path):
+    system, params, data = made
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(features.np, "save", full)
+    with pytest.raises(OSError, match="can't write the cache of features; make room"):
+        load(made, limit=7)
+    monkeypatch.undo()
+    assert len(load(made, limit=7)["question"]) == 7
+
+
+def make_experiment(data, **changes):
+    settings = {
+        "system": CONFIG,
+        "data": data,
+        "train": train_config.TrainConfig(
+            steps=2, batch_size=4, log_every=1, trainable="transceiver"
+        ),
+        "start": "tiny",
+        "cache_features": True,
+    }
+    return experiment.Experiment(**(settings | changes))
+
+
+def test_training_reads_the_cache_in_place_of_pictures(made, monkeypatch, tmp_path):
+    system, params, data = made
+    monkeypatch.setattr(experiment, "_warm_start", lambda config: params)
+    seen = []
+    really = experiment.pipeline.batches
+
+    def watched(source, **options):
+        seen.append(set(source[0]))
+        return really(source, **options)
+
+    monkeypatch.setattr(experiment.pipeline, "batches", watched)
+    state = experiment.train(make_experiment(data), tmp_path / "run")
+    assert int(state.step) == 2
+    assert "tokens" in seen[0] and not {"image", "audio"} & seen[0]
+    before, after = params["image_encoder"], state.params["image_encoder"]
+    jax.tree.map(np.testing.assert_array_equal, before, after)
+
+
+def test_encoders_that_train_are_not_cached(made, monkeypatch, tmp_path):
+    _, params, data = made
+    monkeypatch.setattr(experiment, "_warm_start", lambda config: params)
+    config = make_experiment(data, train=train_config.TrainConfig(batch_size=4))
+    with pytest.raises(ValueError, match=r"image_encoder.* trains; *set train.trainab"):
+        experiment.train(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("change", [{"start": ""}, {"fresh_scenes": True}])
+def test_a_cache_needs_encoders_and_a_stored_split(made, change):
+    with pytest.raises(ValueError, match="cache_features needs encoders"):
+        make_experiment(made[2], **change).validate()
