@@ -348,7 +348,9 @@ def load_arrays(
     data: pipeline.DataConfig, split: str, limit: int | None = None
 ) -> dict[str, np.ndarray]:
     """A split's model inputs, or its first ``limit``, as arrays [n, ...]."""
-    return pipeline.as_arrays(pipeline.load(data, split), limit, FEATURES)
+    source = pipeline.load(data, split)
+    clip = ("video",) if "video" in source[0] else ()
+    return pipeline.as_arrays(source, limit, (*FEATURES, *clip))
 
 
 def split_batches(

@@ -1,5 +1,6 @@
 """Everything that claims a contract is held to it. New parts join a list here."""
 
+import dataclasses
 import importlib.util
 import pathlib
 
@@ -9,7 +10,7 @@ import pytest
 
 from m3jax import experiment
 from m3jax.channels import awgn, bit_channels, csi, doppler, fading, links, packet_loss
-from m3jax.data import examples
+from m3jax.data import captions, examples
 from m3jax.systems import foundation, tokcom
 from m3jax.testing import channel_checks, dummy, system_checks, tiny
 from m3jax.train import typed_json
@@ -53,6 +54,21 @@ SYSTEMS = {
         tiny.make_batch(),
         (r"(image|audio)_(encoder|transmitter|receiver)", "decoder/[a-z_]+"),
     ),
+    "tokcom_options": (
+        tokcom.make_system(
+            dataclasses.replace(
+                TOKCOM,
+                modalities=("image", "text"),
+                compressor="top_k_attention",
+                progressive=True,
+                receiver="mlp",
+                lora=tokcom.LoraConfig(rank=2),
+                link=tokcom.LinkConfig("erasure", bits=4),
+            )
+        ),
+        tiny.make_batch(),
+        (r"(image|text)_(transmitter|receiver)", "lora/.*/b"),
+    ),
     "foundation": (
         foundation.make_system(FOUNDATION),
         tiny.make_batch(),
@@ -61,7 +77,10 @@ SYSTEMS = {
 }
 FOLDER = pathlib.Path(__file__).parents[1] / "configs"
 CONFIGS = {
-    "tokcom": ("laptop", "smoke", "from_scratch"),
+    "tokcom": (
+        *("laptop", "smoke", "from_scratch", "alignment", "cotraining"),
+        *("paper_alignment", "paper"),
+    ),
     "foundation": ("laptop", "smoke"),
 }
 
@@ -111,6 +130,17 @@ def test_config_describes_a_system_that_fits_the_data(name, variant):
         feature: jax.ShapeDtypeStruct((size, *shape), np.dtype(dtype))
         for feature, (shape, dtype) in examples.FEATURES.items()
     }
+    batch |= {
+        name: jax.ShapeDtypeStruct((size, length), np.int32)
+        for name, length in captions.FEATURES.items()
+    }
+    if variant.startswith("paper"):  # its data are the user's to bring
+        sizes = config.system.sizes
+        for m in ("audio", "video"):
+            shape = sizes.encoder(m).input_shape
+            shape = shape[:-1] if m == "audio" else shape
+            batch[m] = jax.ShapeDtypeStruct((size, *shape), batch[m].dtype)
+        batch["video_caption"] = batch["audio_caption"]
     params = jax.eval_shape(system.init, jax.random.key(0), batch)
     loss, _ = jax.eval_shape(system.loss, params, batch, jax.random.key(0))
     assert loss.shape == ()

@@ -128,14 +128,21 @@ def _run_missing(system, size, store, units, missing, num_workers) -> None:
         while waiting:
             done, waiting = concurrent.futures.wait(waiting, _SECONDS_BETWEEN_LOOKS)
             progress.look()
+            failed = [future for future in done if future.exception()]
+            if watch.received or failed:
+                _abandon(pool)
             if watch.received:
-                for process in multiprocessing.active_children():
-                    process.terminate()
-                pool.shutdown(wait=False, cancel_futures=True)
                 kept = sum(map(store.has, units))
                 raise Stopped(watch.received, kept, len(units), store.folder)
-            for future in done:
+            for future in failed:
                 future.result()  # raises what went wrong
+
+
+def _abandon(pool: concurrent.futures.ProcessPoolExecutor) -> None:
+    """Ends the processes; the units under way are lost, the finished ones kept."""
+    for process in multiprocessing.active_children():
+        process.terminate()
+    pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _run_group(

@@ -1,7 +1,7 @@
 """Verdicts follow from intervals; stores keep whole units; the runner resumes."""
 
 import json
-import math
+import os
 
 import numpy as np
 import pytest
@@ -147,8 +147,10 @@ def test_an_unknown_study_is_named(system, size, message):
 
 
 def test_a_worker_has_one_thread_and_the_environment_comes_back(monkeypatch):
-    monkeypatch.setenv("XLA_FLAGS", "--xla_one=1")
+    monkeypatch.setenv("XLA_FLAGS", "--some=1")
     with runner._OneThreadEach(2):
-        assert "multi_thread_eigen=false" in runner.os.environ["XLA_FLAGS"]
-    assert runner.os.environ["XLA_FLAGS"] == "--xla_one=1"
-    assert math.isfinite(runner._default_workers())
+        flags = os.environ["XLA_FLAGS"].split()
+        assert flags == ["--some=1", "--xla_cpu_multi_thread_eigen=false"]
+    assert os.environ["XLA_FLAGS"] == "--some=1"
+    with runner._OneThreadEach(1):
+        assert os.environ["XLA_FLAGS"] == "--some=1"

@@ -179,5 +179,5 @@ def test_every_picture_is_drawn(tmp_path):
         {(variants.BOTH, 0): {**points, "audio_caption_words": words}},
     )
     paths = pictures.draw(SETTINGS, results, tmp_path)
-    assert len(paths) == 8
+    assert len(paths) == 9
     assert all(path.stat().st_size > 5_000 for path in paths)

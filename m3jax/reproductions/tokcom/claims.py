@@ -43,6 +43,9 @@ def tables(settings: variants.Settings, rows: Sequence[base.Record]) -> str:
         chosen.sort(key=lambda row: names.index(row.variant))
         table = table_lib.markdown(records_lib.aggregate(chosen))
         texts.append(f"### {title}\n\n{table}")
+    chosen = baseline_rows(settings, rows)
+    table = table_lib.markdown(records_lib.aggregate(chosen))
+    texts.append(f"### Baselines at equal channel uses, long budget\n\n{table}")
     best = table_lib.markdown(records_lib.aggregate(separation_rows(settings, rows)))
     texts.append(f"### Analog and separation at equal channel uses\n\n{best}")
     steps = records_lib.select(
@@ -60,6 +63,28 @@ def compressors(settings: variants.Settings) -> list[str]:
     names = ["window_pool", *settings.compressors]
     at = settings.length
     return [variants.ALL_TOKENS, *(variants.by_length(at, name) for name in names)]
+
+
+def baseline_rows(
+    settings: variants.Settings, rows: Sequence[base.Record]
+) -> list[base.Record]:
+    """Accuracy of TokCom and of what it replaces, at equal channel uses."""
+    at = settings.length
+    names = {
+        variants.by_length(at): "TokCom",
+        variants.unaligned(at): "no alignment",
+        variants.NEITHER_LONG: "no alignment, frozen base",
+        variants.by_length(at, STRIDE): "stride only",
+        variants.RAW: "raw features",
+    }
+    chosen = records_lib.select(rows, variant=set(names), metric=_ACCURACY)
+    chosen.sort(key=lambda row: list(names).index(row.variant))
+    out = [row._replace(variant=names[row.variant]) for row in chosen]
+    return out + [
+        row
+        for row in separation_rows(settings, rows)
+        if row.variant.startswith("separation")
+    ]
 
 
 def separation_rows(

@@ -9,6 +9,7 @@ from m3jax import base
 from m3jax.data import words
 from m3jax.evals import plot_style, plots
 from m3jax.evals import records as records_lib
+from m3jax.ops import intervals
 from m3jax.reproductions import study
 from m3jax.reproductions.tokcom import claims, measure, variants
 
@@ -31,7 +32,10 @@ def draw(
     rows = results.records
     figures = {
         "ablation": _by_snr(rows, claims.ablation(), "budget of the paper"),
-        "lengths": _by_snr(rows, claims.lengths(settings), "alignment by length"),
+        "baselines": plots.metric_vs_snr(
+            claims.baseline_rows(settings, rows), title="equal channel uses"
+        ).figure,
+        "lengths": _by_length(settings, rows),
         "compressors": _by_snr(
             rows, claims.compressors(settings), "a quarter of the tokens"
         ),
@@ -52,6 +56,32 @@ def _by_snr(rows: Sequence[base.Record], names: list[str], title: str):
     chosen = records_lib.select(rows, variant=set(names), metric=_ACCURACY)
     chosen.sort(key=lambda row: names.index(row.variant))
     return plots.metric_vs_snr(chosen, title=title).figure
+
+
+def _by_length(settings: variants.Settings, rows: Sequence[base.Record]):
+    """Accuracy against the number of tokens at two SNRs, aligned and not."""
+    fig = plot_style.new_figure(8.0, 3.4)
+    panels = list(fig.subplots(1, 2, sharey=True))
+    kinds = {"aligned": variants.by_length, "unaligned": variants.unaligned}
+    for ax, snr_db in zip(panels, (0, 10), strict=True):
+        for label, style in plot_style.styles(kinds).items():
+            found = [
+                intervals.student_t(
+                    claims.by_seed(rows, kinds[label](n), _ACCURACY, (snr_db,))
+                )
+                for n in settings.lengths
+            ]
+            means, low, high = np.transpose(found)
+            look = {"color": style.colour, "marker": style.marker, "ms": 4}
+            ax.plot(settings.lengths, means, **look, label=label)
+            ax.fill_between(
+                settings.lengths, low, high, color=style.colour, alpha=0.2, lw=0
+            )
+        ax.set_xscale("log", base=2)
+        ax.set(title=f"{snr_db} dB", xlabel="tokens of a picture")
+        plot_style.show_values(ax, "answer accuracy", "1")
+    plot_style.share_legend(fig, panels)
+    return fig
 
 
 def _rate_accuracy(settings: variants.Settings, rows: Sequence[base.Record]):

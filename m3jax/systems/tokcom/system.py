@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from m3jax import base
-from m3jax.nn import foundation, lora
+from m3jax.nn import closed_set, foundation, lora
 from m3jax.ops import losses
 from m3jax.systems.tokcom import alignment, config, parts
 
@@ -31,7 +31,9 @@ def make_system(settings: config.Config) -> base.System:
       alignment if there are any. ``predict["answer"]`` gives, for each example,
       answer_accuracy (every word right), word_accuracy, nll (nats a word),
       first_word_accuracy, channel_uses, bits and energy; ``predict["generate"]`` says
-      the answers, int32 [B, A]; ``predict["received"]`` gives the mean of the tokens
+      the answers, int32 [B, A]; ``predict["choose"]`` gives log-likelihoods [B, K], in
+      nats, of a closed set of answers, the batch's ``candidates`` int32 [K, A] or else
+      its answers; ``predict["received"]`` gives the mean of the tokens
       that arrived, {M: [B, D]}; ``predict["encode"]`` gives {M: tokens [B, L, D]}, the
       part that no SNR touches, which the others and the loss take from a batch that
       holds it as "tokens": a cache of features for frozen encoders.
@@ -92,12 +94,25 @@ def make_system(settings: config.Config) -> base.System:
             batch["answer"].shape[1],
         )
 
+    def choose(params, batch, key):
+        received = _receive(made, params, batch, key)
+        prefix, mask, question = _prompt(received, batch)
+        return closed_set.log_likelihoods(
+            made.decoder,
+            params["decoder"],
+            prefix,
+            mask,
+            question,
+            batch.get("candidates", batch["answer"]),
+        )
+
     system = base.System(
         init=init,
         loss=loss,
         predict={
             "answer": answer,
             "generate": generate,
+            "choose": choose,
             "received": lambda params, batch, key: alignment.pooled(
                 _receive(made, params, batch, key)
             ),

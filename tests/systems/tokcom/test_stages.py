@@ -204,6 +204,16 @@ def test_scoring_by_the_first_word_ignores_the_rest():
     np.testing.assert_allclose(first, second, rtol=1e-5)
 
 
+def test_choosing_among_answers_scores_each_as_a_whole():
+    """The nats of a whole answer are its words times the mean nats a word."""
+    _, system = make(modalities=("image",))
+    params, batch = drawn(system), at(np.inf)
+    found = jax.jit(system.predict["choose"])(params, batch, jax.random.key(0))
+    words = (BATCH["answer"] != 0).sum(axis=1)
+    own = answer(system, params, batch)["nll"] * words
+    np.testing.assert_allclose(np.diag(found), -own, rtol=1e-4)
+
+
 def test_tokens_of_half_precision_serve_as_a_cache():
     _, system = make(compressor="top_k_attention")
     params = drawn(system)
