@@ -279,6 +279,7 @@ class _Program:
         return state, losses
 
 
+_MOST_PROGRAMS = 12
 _made: dict[str, _Program] = {}
 
 
@@ -288,6 +289,9 @@ def _program(settings, variant, stage: str) -> _Program:
     budget = _budget(settings, variant, stage)
     key = repr((config, budget, variant.is_raw))
     if key not in _made:
+        if len(_made) >= _MOST_PROGRAMS:
+            _made.clear()
+            jax.clear_caches()  # compiled programs are large
         _made[key] = _Program(settings, variant, stage)
     return _made[key]
 
