@@ -213,3 +213,20 @@ def test_train_evaluate_and_describe_work_together(launch, tmp_path):
     for name in ("evaluation.json", "table.md", "plots/accuracy.png", "metrics.jsonl"):
         assert (folder / name).stat().st_size > 0
     assert "answer_loss" in launch("describe.py", folder).out
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        ([], "name a system first.*of tokcom"),
+        (["--size=smoke"], "name a system first"),
+        (["nobody"], "no reproduction of 'nobody'; there are .'tokcom'"),
+        (["tokcom", "--size=huge"], "size.*laptop"),
+        (["tokcom", "smoke"], "what is 'smoke'"),
+        (["tokcom", "--out=OTHER"], "results of other settings.*another --out"),
+    ],
+)
+def test_a_reproduction_that_cannot_be_is_refused(launch, tmp_path, argv, told):
+    (tmp_path / "settings.json").write_text('{"data": "tiny"}')
+    argv = [arg.replace("OTHER", str(tmp_path)) for arg in argv]
+    check_refused(launch("reproduce.py", *argv), told)
