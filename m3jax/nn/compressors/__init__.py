@@ -13,7 +13,7 @@ reaches a valid output, and masked outputs are zero.
 | Name | Keeps | Gradient reaches |
 |---|---|---|
 | ``identity`` | every token | every token |
-| ``stride`` | the first token of each window | the tokens kept |
+| ``stride`` | evenly spaced tokens | the tokens kept |
 | ``window_pool`` | the mean of each window | every valid token |
 | ``random`` | random tokens | the tokens kept |
 | ``top_k_norm`` | the tokens of the largest norm | the tokens kept |

@@ -1,0 +1,1 @@
+"""Reinforcement learning on the device: policies, replay, rollouts, SAC, probes."""
