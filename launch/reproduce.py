@@ -13,7 +13,7 @@ from absl import flags
 
 from m3jax import reproductions
 
-_SIZE = flags.DEFINE_enum("size", "laptop", ["laptop", "smoke"], "How much is run.")
+_SIZE = flags.DEFINE_enum("size", "laptop", reproductions.SIZES, "How much is run.")
 _OUT = flags.DEFINE_string(
     "out", None, "Where results go; runs/reproduce/SYSTEM-SIZE if unset."
 )

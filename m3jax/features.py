@@ -1,8 +1,9 @@
 """What frozen encoders make of a data set, computed once and kept on disk.
 
-A composition root like ``m3jax.experiment``. The cache is named by a digest of all that
-decides it: encoders, data set and split. Half precision: tokens leave a LayerNorm, so
-it costs them a relative error of 5e-4, and half the room.
+A composition root like ``m3jax.experiment``. The cache is named by a digest of what
+decides it: the encoders' program and parameters, data set and split. Half precision:
+tokens leave a LayerNorm, so it costs them a relative error of 5e-4, and half the room.
+Beside tokens it keeps all that is small, so that no picture is read again.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -18,11 +19,13 @@ import numpy as np
 import tqdm
 
 from m3jax import base
-from m3jax.data import edgescenes, pipeline, prepare
+from m3jax.data import captions, edgescenes, examples, pipeline, prepare
 from m3jax.ops import paths
 
 _ENCODERS = r"\w+_encoder/.*"
 _INPUTS = ("image", "audio", "video")
+_SMALL = (*(n for n in examples.FEATURES if n not in _INPUTS), *captions.FEATURES)
+_TOKENS = "tokens."
 _BATCH = 200
 
 
@@ -52,17 +55,22 @@ def load(
       memory-mapped from the cache.
 
     Raises:
-      ValueError, OSError: of ``pipeline.load``, or no room for the cache.
+      ValueError, OSError: of ``pipeline.load``, an encoder is missing, or there is no
+        room for the cache.
     """
-    source = pipeline.load(data, split)
-    size = len(source) if limit is None else min(limit, len(source))
-    folder = _folder(system, params, data, split, source, size)
+    encode = jax.jit(lambda p, batch: system.predict["encode"](p, batch, None))
+    folder = _folder(encode, params, data, split, limit)
     if not folder.exists():
-        _write(folder, _encode(system, params, source, size, show_progress))
+        source = pipeline.load(data, split)
+        size = len(source) if limit is None else min(limit, len(source))
+        _write(folder, _encoded(encode, params, source, size, show_progress))
+    kept = {path.stem: path for path in sorted(folder.glob("*.npy"))}
     tokens = {
-        path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))
+        name.removeprefix(_TOKENS): np.load(path, mmap_mode="r")
+        for name, path in kept.items()
+        if name.startswith(_TOKENS)
     }
-    return {**pipeline.as_arrays(source, size, features), "tokens": tokens}
+    return {**{name: np.load(kept[name]) for name in features}, "tokens": tokens}
 
 
 class Source:
@@ -82,14 +90,21 @@ class Source:
         return jax.tree.map(lambda array: array[index], self._arrays)
 
 
-def _folder(system, params, data, split: str, source, size: int) -> pathlib.Path:
+def _folder(encode, params, data, split: str, limit: int | None) -> pathlib.Path:
     """Where the cache is: a name that changes with all that decides it."""
-    batch = _inputs(source, 0, 1)
-    made = jax.eval_shape(system.predict["encode"], params, batch, None)
-    about = [edgescenes.EdgeScenes.VERSION, data.name, data.config, split, size]
-    shapes = {name: leaf.shape for name, leaf in made.items()}
-    digest = hashlib.sha256(json.dumps([*map(str, about), shapes]).encode())
+    batch = {
+        name: jax.ShapeDtypeStruct((1, *examples.FEATURES[name][0]), dtype)
+        for name, dtype in ((n, np.dtype(examples.FEATURES[n][1])) for n in _INPUTS)
+    }
     encoders = paths.select(params, paths.mask(params, _ENCODERS))
+    try:
+        program = encode.lower(params, batch).as_text()
+    except KeyError as error:
+        raise ValueError(
+            f"the parameters to start from have no {error.args[0]}, which encodes"
+        ) from error
+    about = [edgescenes.EdgeScenes.VERSION, data.name, data.config, split, limit]
+    digest = hashlib.sha256(json.dumps([*map(str, about), program]).encode())
     for path, leaf in sorted(paths.flatten(encoders).items()):
         digest.update(path.encode())
         digest.update(np.asarray(leaf).tobytes())
@@ -97,38 +112,46 @@ def _folder(system, params, data, split: str, source, size: int) -> pathlib.Path
     return root / "features" / digest.hexdigest()[:16]
 
 
-def _inputs(source, start: int, stop: int) -> dict[str, np.ndarray]:
-    rows = [source[i] for i in range(start, stop)]
-    names = [name for name in _INPUTS if name in rows[0]]
-    return {name: np.stack([row[name] for row in rows]) for name in names}
-
-
-def _encode(system, params, source, size: int, show_progress: bool):
-    """Runs the encoders over a split; yields batches of tokens."""
-    encode = jax.jit(lambda p, batch: system.predict["encode"](p, batch, None))
+def _encoded(
+    encode, params, source, size: int, show_progress: bool
+) -> Iterator[dict[str, np.ndarray]]:
+    """Runs the encoders over a split; yields what is kept of each batch."""
     params = jax.device_put(params)
     starts = range(0, size, _BATCH)
     for at in tqdm.tqdm(starts, "encoding", disable=not show_progress or None):
-        batch = _inputs(source, at, min(at + _BATCH, size))
-        yield jax.device_get(encode(params, batch))
+        rows = [source[i] for i in range(at, min(at + _BATCH, size))]
+        told = [row | captions.make(row) for row in rows]
+        inputs, small = (
+            {n: np.stack([row[n] for row in told]) for n in names if n in told[0]}
+            for names in (_INPUTS, _SMALL)
+        )
+        tokens = jax.device_get(encode(params, inputs))
+        half = {f"{_TOKENS}{n}": np.asarray(x, np.float16) for n, x in tokens.items()}
+        yield small | half
 
 
-def _write(folder: pathlib.Path, batches) -> None:
+def _write(folder: pathlib.Path, batches: Iterator[dict[str, np.ndarray]]) -> None:
     """Writes the whole cache or none of it."""
     parts: dict[str, list[np.ndarray]] = {}
     for batch in batches:
         for name, array in batch.items():
-            parts.setdefault(name, []).append(np.asarray(array, np.float16))
+            parts.setdefault(name, []).append(array)
     temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True)
     try:
+        temporary.mkdir(parents=True)
         for name, arrays in parts.items():
             np.save(temporary / f"{name}.npy", np.concatenate(arrays))
-        if not folder.exists():  # another process may have been first
+        try:
             temporary.rename(folder)
+        except OSError:
+            if not folder.exists():  # else another process was first, with the same
+                raise
     except OSError as error:
         raise OSError(
-            error.errno, "can't write the cache of features; make room", str(folder)
+            error.errno,
+            f"can't write the cache of features ({error.strerror}); make room, or give"
+            " a data_dir that can be written to",
+            str(folder),
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

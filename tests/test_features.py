@@ -1,5 +1,7 @@
 """A cache of features is what the encoders make, and is found again by what made it."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -58,9 +60,9 @@ def test_it_holds_what_the_encoders_make(made):
 def test_the_encoders_run_once_and_again_only_if_something_changed(made, monkeypatch):
     load(made)
     calls = []
-    really = features._encode
+    really = features._encoded
     monkeypatch.setattr(
-        features, "_encode", lambda *args: calls.append(1) or really(*args)
+        features, "_encoded", lambda *args: calls.append(1) or really(*args)
     )
     load(made)
     assert not calls
@@ -71,6 +73,10 @@ def test_the_encoders_run_once_and_again_only_if_something_changed(made, monkeyp
     assert len(calls) == 2
     load(made, {**params, "decoder": {}})
     assert len(calls) == 2, "the decoder does not matter"
+    sizes = dataclasses.replace(SIZES, num_heads=2)
+    heads = tokcom.make_system(dataclasses.replace(CONFIG, sizes=sizes))
+    load((heads, params, made[2]))
+    assert len(calls) == 3, "the same parameters, read by other heads"
 
 
 def test_a_full_disk_leaves_no_half_cache(made, monkeypatch, tmp_path):
@@ -80,7 +86,9 @@ def test_a_full_disk_leaves_no_half_cache(made, monkeypatch, tmp_path):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(features.np, "save", full)
-    with pytest.raises(OSError, match="can't write the cache of features; make room"):
+    with pytest.raises(
+        OSError, match="the cache of features .No space left on device.; make room"
+    ):
         load(made, limit=7)
     monkeypatch.undo()
     assert len(load(made, limit=7)["question"]) == 7

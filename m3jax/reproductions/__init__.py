@@ -4,7 +4,7 @@
 study is, ``runner.py`` runs one.
 """
 
-from m3jax.reproductions.runner import SYSTEMS, load, run
+from m3jax.reproductions.runner import SIZES, SYSTEMS, load, run
 from m3jax.reproductions.study import Study, Unit, UnitResult, Verdict
 
-__all__ = ["SYSTEMS", "Study", "Unit", "UnitResult", "Verdict", "load", "run"]
+__all__ = ["SIZES", "SYSTEMS", "Study", "Unit", "UnitResult", "Verdict", "load", "run"]

@@ -1,6 +1,7 @@
 """Verdicts for machines and for people."""
 
 import json
+import math
 import os
 import pathlib
 from collections.abc import Sequence
@@ -53,5 +54,5 @@ def verdict_table(verdicts: Sequence[study_lib.Verdict]) -> str:
 
 
 def _finite(value):
-    is_number = isinstance(value, float) and value - value == 0
-    return value if is_number or not isinstance(value, float) else str(value)
+    is_odd = isinstance(value, float) and not math.isfinite(value)
+    return str(value) if is_odd else value

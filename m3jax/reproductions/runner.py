@@ -22,6 +22,7 @@ SYSTEMS = {"tokcom": "m3jax.reproductions.tokcom"}
 """System -> the module whose ``make_study(size)`` makes its study."""
 SIZES = ("laptop", "smoke")
 _SECONDS_BETWEEN_LOOKS = 0.5
+_BYTES_PER_WORKER = 5 * 2**30
 
 
 class Stopped(interrupts.Interrupted):
@@ -71,7 +72,7 @@ def run(
       folder: gets results.json, verdicts.json, table.md and plots; results that are
         there already are not measured again.
       num_workers: processes that share the units; 0: this one runs them; None: one for
-        each core of a CPU, one on an accelerator.
+        each core of a CPU, as far as memory goes, and one on an accelerator.
 
     Returns:
       The tables as Markdown.
@@ -87,8 +88,7 @@ def run(
     if missing:
         study.prepare()
         if num_workers == 0:
-            for unit in tqdm.tqdm(missing, "units"):
-                store.put(unit, study.run(unit))
+            _run_here(study, store, units, missing)
         else:
             _run_missing(system, size, store, units, missing, num_workers)
     results = _collect(store, units)
@@ -102,6 +102,21 @@ def run(
     return text
 
 
+def _run_here(study, store, units, missing) -> None:
+    """Runs the units one after the other in this process."""
+    with interrupts.Watch() as watch, _Progress(store, units) as progress:
+        for unit in missing:
+            store.put(unit, study.run(unit))
+            progress.look()
+            if watch.received:
+                raise _stopped(watch, store, units)
+
+
+def _stopped(watch, store, units) -> Stopped:
+    kept = sum(map(store.has, units))
+    return Stopped(watch.received, kept, len(units), store.folder)
+
+
 def _run_missing(system, size, store, units, missing, num_workers) -> None:
     """Shares the units among processes, a variant's seeds to the same one.
 
@@ -111,6 +126,7 @@ def _run_missing(system, size, store, units, missing, num_workers) -> None:
     groups.sort(key=lambda group: -sum(unit.weight for unit in group))
     num_workers = min(num_workers or _default_workers(), len(groups))
     context = multiprocessing.get_context("spawn")
+    others = set(multiprocessing.active_children())
     with (
         interrupts.Watch() as watch,
         _Progress(store, units) as progress,
@@ -125,22 +141,22 @@ def _run_missing(system, size, store, units, missing, num_workers) -> None:
                 pool.submit(_run_group, system, size, str(store.folder), group)
                 for group in groups
             }
+        ours = set(multiprocessing.active_children()) - others
         while waiting:
             done, waiting = concurrent.futures.wait(waiting, _SECONDS_BETWEEN_LOOKS)
             progress.look()
             failed = [future for future in done if future.exception()]
             if watch.received or failed:
-                _abandon(pool)
+                _abandon(pool, ours)
             if watch.received:
-                kept = sum(map(store.has, units))
-                raise Stopped(watch.received, kept, len(units), store.folder)
+                raise _stopped(watch, store, units)
             for future in failed:
                 future.result()  # raises what went wrong
 
 
-def _abandon(pool: concurrent.futures.ProcessPoolExecutor) -> None:
+def _abandon(pool: concurrent.futures.ProcessPoolExecutor, processes: set) -> None:
     """Ends the processes; the units under way are lost, the finished ones kept."""
-    for process in multiprocessing.active_children():
+    for process in processes:
         process.terminate()
     pool.shutdown(wait=False, cancel_futures=True)
 
@@ -161,9 +177,15 @@ def _start_worker() -> None:
 
 
 def _default_workers() -> int:
+    """A process for each core, as far as memory goes; one on an accelerator."""
     if jax.default_backend() != "cpu":
         return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):  # not every system tells
+        return 1
+    return max(min(cores, free // _BYTES_PER_WORKER), 1)
 
 
 class _OneThreadEach:

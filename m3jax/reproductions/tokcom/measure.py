@@ -34,7 +34,7 @@ def analog(
     rows = snr_sweep.to_records(swept, system=SYSTEM, variant=name, units=UNITS)
     rows = [row for row in rows if "/" not in row.metric or _is_wanted(row)]
     for fading in settings.channels[1:]:
-        system = _over(_frozen(trained.config), fading)
+        system = _over(trained.config, fading)
         found = sweeping.sweep(system, trained.params, test, (RATE_SNR_DB,))
         value = float(found.values["answer_accuracy"][0, 0])
         metric = accuracy_over(settings, fading)
@@ -62,7 +62,7 @@ def digital(
     arrives = _answers(trained, test)
     is_lost = _answers(trained, lost)
     num_tokens = config.num_image_tokens + config.num_audio_tokens
-    num_uses = num_tokens * settings.num_reals // 2
+    num_uses = variants_lib.num_uses(settings, settings.length)
     rows = []
     for number, snr_db in enumerate(settings.snrs_db):
         errors = separation.codeword_errors(
@@ -127,20 +127,11 @@ def _answers(trained: training.Trained, test: dict) -> np.ndarray:
 _jitted = functools.lru_cache(maxsize=2)(jax.jit)
 
 
-@functools.lru_cache(maxsize=4)
-def _over(config: "_frozen", fading: str) -> base.System:
-    link = dataclasses.replace(config.value.link, fading=fading)
-    return tokcom.make_system(dataclasses.replace(config.value, link=link))
+_systems: dict[str, base.System] = {}
 
 
-class _frozen:
-    """A config as a key of a cache: equal if it says the same."""
-
-    def __init__(self, value: tokcom.Config):
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _frozen) and self.value == other.value
-
-    def __hash__(self) -> int:
-        return hash(repr(self.value))
+def _over(config: tokcom.Config, fading: str) -> base.System:
+    """The system over another channel, made once for all seeds."""
+    link = dataclasses.replace(config.link, fading=fading)
+    config = dataclasses.replace(config, link=link)
+    return _systems.setdefault(repr(config), tokcom.make_system(config))

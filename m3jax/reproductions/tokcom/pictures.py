@@ -39,9 +39,7 @@ def draw(
         "compressors": _by_snr(
             rows, claims.compressors(settings), "a quarter of the tokens"
         ),
-        "separation": plots.metric_vs_snr(
-            claims.separation_rows(settings, rows), title="equal channel uses"
-        ).figure,
+        "separation": _separation(settings, rows),
         "rate_accuracy": _rate_accuracy(settings, rows),
         "convergence": _convergence(settings, results),
         "losses": _losses(settings, results),
@@ -56,6 +54,17 @@ def _by_snr(rows: Sequence[base.Record], names: list[str], title: str):
     chosen = records_lib.select(rows, variant=set(names), metric=_ACCURACY)
     chosen.sort(key=lambda row: names.index(row.variant))
     return plots.metric_vs_snr(chosen, title=title).figure
+
+
+def _separation(settings: variants.Settings, rows: Sequence[base.Record]):
+    """Analog and the best digital mode, and where they cross."""
+    best = claims.separation_rows(settings, rows)
+    ax = plots.metric_vs_snr(best, title="equal channel uses")
+    at = claims.crossover(settings, best)
+    if at is not None:
+        ax.axvline(at, color=plot_style.GREY, ls=":", lw=1.2)
+        ax.text(at, 0.05, f" {at:.1f} dB", color=plot_style.GREY)
+    return ax.figure
 
 
 def _by_length(settings: variants.Settings, rows: Sequence[base.Record]):
@@ -99,7 +108,7 @@ def _rate_accuracy(settings: variants.Settings, rows: Sequence[base.Record]):
                     rows, variant=variant, metric=metric, snr_db=measure.RATE_SNR_DB
                 )
                 if found:
-                    uses = (n + max(n // 4, 1)) * settings.num_reals // 2
+                    uses = variants.num_uses(settings, n)
                     points.append((uses, np.mean([row.value for row in found])))
             look = {"color": style.colour, "marker": style.marker, "ms": 4}
             ax.plot(*np.transpose(points), ls=style.dashes, **look, label=name)

@@ -1,5 +1,7 @@
 """TokCom's study as the runner wants it."""
 
+import contextlib
+import dataclasses
 import pathlib
 
 import jax
@@ -27,7 +29,8 @@ class TokComStudy:
     def __init__(self, settings: variants.Settings):
         self._settings = settings
         self._variants = variants.make_variants(settings)
-        self.settings = typed_json.to_json(settings)
+        made = {n: dataclasses.asdict(v) for n, v in self._variants.items()}
+        self.settings = {**typed_json.to_json(settings), "variants": made}
 
     def units(self) -> list[study_lib.Unit]:
         """Every variant at each of its seeds."""
@@ -43,13 +46,16 @@ class TokComStudy:
 
     def run(self, unit: study_lib.Unit) -> study_lib.UnitResult:
         """Trains and measures one variant at one seed."""
+        with self._compiling():
+            return self._measure(unit)
+
+    def _measure(self, unit):
         settings, variant = self._settings, self._variants[unit.variant]
-        self._choose_compilation()
         data, start = _resident(settings)
         is_shown = unit.variant == variants.BOTH and unit.seed == 0
         trained = training.train(settings, variant, unit.seed, data, start, is_shown)
         about = trained, unit.variant, unit.seed
-        if variant.bits_per_use is None:
+        if variant.bits is None:
             rows = measure.analog(settings, *about, data.test)
         else:
             rows = measure.digital(settings, *about, data.test)
@@ -59,19 +65,22 @@ class TokComStudy:
             for when in ("before", "after"):
                 found = getattr(trained, when)
                 arrays |= {f"{when}_{name}": array for name, array in found.items()}
-            arrays["skill"] = data.validation["skill"]
-            for name in training.CAPTIONS:
-                arrays[f"{name}_words"] = data.validation[name]
+            arrays["audio_caption_words"] = data.validation["audio_caption"]
         return study_lib.UnitResult(rows, trained.curves, arrays)
 
     def conclude(self, results: study_lib.Results) -> list[base.Record]:
         """What is measured of all units together: the allocation of several users."""
-        self._choose_compilation()
-        return users.saving(self._settings, results.records)
+        with self._compiling():
+            return users.measure(self._settings, results.records)
 
-    def _choose_compilation(self) -> None:
-        is_quick = self._settings.compiles_quickly
-        jax.config.update("jax_disable_most_optimizations", is_quick)
+    @contextlib.contextmanager
+    def _compiling(self):
+        """Compiles as the settings say, and afterwards as before."""
+        name = "jax_disable_most_optimizations"
+        before = jax.config.read(name)
+        jax.config.update(name, self._settings.compiles_quickly)
+        yield
+        jax.config.update(name, before)
 
     def verdicts(self, results: study_lib.Results) -> list[study_lib.Verdict]:
         """Judges the claims."""

@@ -1,6 +1,5 @@
 """Trains one variant of TokCom at one seed, from cached features."""
 
-import dataclasses
 import functools
 import math
 from typing import Any, NamedTuple
@@ -61,13 +60,12 @@ def make_config(
     """The system that a variant trains."""
     reals = settings.num_reals
     link = tokcom.LinkConfig()
-    if variant.bits_per_use is not None:
+    if variant.bits is not None:
         link = tokcom.LinkConfig(
             "digital", "awgn", bits=DIGITAL_BITS, qam_order=2**DIGITAL_BITS
         )
-        # The bits of a token fill as many uses as the analog link takes for it.
-        reals = round(variant.bits_per_use * (reals // 2) / DIGITAL_BITS)
-    audio = variant.num_audio_tokens or max(variant.length // 4, 1)
+        reals = variant.bits // DIGITAL_BITS
+    audio = variant.num_audio_tokens or variants_lib.audio_tokens(variant.length)
     adapts = variant.is_cotrained and stage == "task"
     return tokcom.Config(
         sizes=settings.sizes,
@@ -76,10 +74,9 @@ def make_config(
         num_audio_tokens=audio,
         num_reals=settings.sizes.dim if variant.is_raw else reals,
         receiver_dim=2 * settings.sizes.dim,
-        snr_conditioning=not variant.is_raw,
         link=link,
         train_snr_db=settings.train_snr_db,
-        channel_in_training=variant.bits_per_use is None,
+        channel_in_training=variant.bits is None,
         stage=stage,
         lora=settings.lora if adapts else tokcom.LoraConfig(),
     )
@@ -150,6 +147,10 @@ def train(
         if looks_inside:
             after = received(program.system, state.params, data.validation)
         start = {**start, **state.params}
+    if variant.answers_first:
+        program = _program(settings, variant, "task", settings.stage_1)
+        state, _ = program.fit(program.start(start, seed), data, seed)
+        start = {**start, **state.params}
     program = _program(settings, variant, "task")
     state = program.start(start, seed)
     looks = [look(program.system, state.params, data.validation)]
@@ -215,11 +216,11 @@ def steps_to(share: float, steps: list[float], accuracy: list[float]) -> float:
 class _Program:
     """The compiled parts of a stage, for all seeds."""
 
-    def __init__(self, settings, variant, stage):
+    def __init__(self, settings, variant, stage, budget):
         self.config = make_config(settings, variant, stage)
         self.system = tokcom.make_system(self.config)
         self._is_aligning = stage == "alignment"
-        self._budget = _budget(settings, variant, stage)
+        self._budget = budget
         parts = ["receiver" if variant.is_raw else "transceiver"]
         parts += ["alignment"] if self._is_aligning else []
         parts += ["lora"] if self.config.lora.rank else []
@@ -283,25 +284,24 @@ _MOST_PROGRAMS = 12
 _made: dict[str, _Program] = {}
 
 
-def _program(settings, variant, stage: str) -> _Program:
+def _program(settings, variant, stage: str, budget=None) -> _Program:
     """The program of a stage: compiled once for all seeds and variants it serves."""
     config = make_config(settings, variant, stage)
-    budget = _budget(settings, variant, stage)
-    key = repr((config, budget, variant.is_raw))
+    budget = budget or _budget(settings, variant, stage)
+    key = repr((config, budget, settings.learning_rate, variant.is_raw))
     if key not in _made:
         if len(_made) >= _MOST_PROGRAMS:
             _made.clear()
             jax.clear_caches()  # compiled programs are large
-        _made[key] = _Program(settings, variant, stage)
+        _made[key] = _Program(settings, variant, stage, budget)
     return _made[key]
 
 
 def _budget(settings, variant, stage: str) -> variants_lib.Budget:
     if stage == "alignment":
         return settings.stage_1
-    is_paper = variant.budget == variants_lib.PAPER
-    budget = settings.paper if is_paper else settings.long
-    if variant.has_both_budgets:
-        steps = budget.steps + settings.stage_1.steps
-        budget = dataclasses.replace(budget, steps=steps)
-    return budget
+    return {
+        variants_lib.PAPER: settings.paper,
+        variants_lib.LONG: settings.long,
+        variants_lib.LONGEST: settings.longest,
+    }[variant.budget]

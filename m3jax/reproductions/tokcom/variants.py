@@ -5,8 +5,7 @@ import dataclasses
 from m3jax.nn import foundation, vit
 from m3jax.systems import tokcom
 
-PAPER = "paper's budget"
-LONG = "long"
+PAPER, LONG, LONGEST = "paper's budget", "long", "longest"
 ALL_TOKENS = "all tokens"
 RAW = "raw features"
 BOTH, ALIGNED, COTRAINED, NEITHER = (
@@ -15,8 +14,9 @@ BOTH, ALIGNED, COTRAINED, NEITHER = (
     "co-training only",
     "neither",
 )
-NEITHER_MORE = "neither, with the updates of both stages"
+NEITHER_MORE = "neither, with the examples of both stages"
 NEITHER_LONG = "neither, long"
+ALIGNED_LONG = "alignment only, long"
 
 
 @dataclasses.dataclass
@@ -39,12 +39,13 @@ class Settings:
       stage_1: budget of alignment.
       paper: stage 2, the budget of the public code.
       long: stage 2 for all that compares compressors and links.
+      longest: stage 2 with all tokens, which learn more slowly.
       lengths: tokens of a picture; a sound has a quarter of it.
       length: that of comparisons at one length.
       compressors: at a quarter of the tokens.
       rate_lengths: further lengths of each compressor, for the rate-accuracy curves, at
         one seed.
-      bits_per_use: rates of the digital link's bank of modes.
+      modes: of the digital link: (tokens of a picture, bits of a token).
       num_reals: real numbers of a token.
       train_snr_db: range of SNRs in training.
       snrs_db: SNRs of the test.
@@ -67,6 +68,7 @@ class Settings:
     stage_1: Budget = dataclasses.field(default_factory=lambda: Budget(500, 32))
     paper: Budget = dataclasses.field(default_factory=lambda: Budget(300, 8))
     long: Budget = dataclasses.field(default_factory=lambda: Budget(300, 64))
+    longest: Budget = dataclasses.field(default_factory=lambda: Budget(600, 64))
     lengths: tuple[int, ...] = (4, 8, 16, 32)
     length: int = 16
     compressors: tuple[str, ...] = (
@@ -78,7 +80,10 @@ class Settings:
         "learned_queries",
     )
     rate_lengths: tuple[int, ...] = (4, 8, 32)
-    bits_per_use: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
+    modes: tuple[tuple[int, int], ...] = (
+        *((4, 8), (4, 16), (4, 32), (8, 32)),
+        *((16, 8), (16, 16), (16, 32), (16, 64), (16, 128)),
+    )
     num_reals: int = 64
     train_snr_db: tuple[float, float] = (-10.0, 15.0)
     snrs_db: tuple[float, ...] = (-10, -7.5, -5, -2.5, 0, 2.5, 5, 10, 15, 20)
@@ -117,10 +122,11 @@ def smoke() -> Settings:
         stage_1=Budget(10, 8),
         paper=Budget(10, 8),
         long=Budget(10, 8),
+        longest=Budget(10, 8),
         lengths=(4, 8, 16),
         compressors=("stride",),
         rate_lengths=(),
-        bits_per_use=(0.5,),
+        modes=((16, 4),),
         num_reals=16,
         snrs_db=(-10, -5, 0, 5, 10, 15),
         num_test=40,
@@ -139,14 +145,14 @@ class Variant:
     """One way to do it.
 
     Attributes:
-      budget: of stage 2: PAPER or LONG.
+      budget: of stage 2: PAPER, LONG or LONGEST.
       is_aligned: whether stage 1 comes before.
       is_cotrained: whether the decoder's adapters train, or the transceivers alone.
-      has_both_budgets: stage 2 has the updates of stage 1 besides its own.
+      answers_first: in place of alignment, stage 1's budget of questions.
       compressor: of ``compressors.NAMES``.
       length: tokens of a picture.
       num_audio_tokens: None: a quarter of that.
-      bits_per_use: of a digital link trained without noise; None: the analog link.
+      bits: of a token over a digital link, trained without noise; None: analog.
       is_raw: encoder features are sent as they are.
       num_seeds: seeds 0 to num_seeds - 1.
       weight: about how long it takes, relative to others.
@@ -155,11 +161,11 @@ class Variant:
     budget: str = LONG
     is_aligned: bool = True
     is_cotrained: bool = True
-    has_both_budgets: bool = False
+    answers_first: bool = False
     compressor: str = "window_pool"
     length: int = 16
     num_audio_tokens: int | None = None
-    bits_per_use: float | None = None
+    bits: int | None = None
     is_raw: bool = False
     num_seeds: int = 5
     weight: float = 1.0
@@ -175,18 +181,34 @@ def unaligned(length: int) -> str:
     return f"unaligned, {length}"
 
 
-def digital(bits_per_use: float) -> str:
+def digital(length: int, bits: int) -> str:
     """Name of a mode of the digital link."""
-    return f"digital, {bits_per_use:g} bit/use"
+    return f"digital, {length} tokens of {bits} bit"
+
+
+def audio_tokens(length: int) -> int:
+    """Tokens of a sound beside so many of a picture."""
+    return max(length // 4, 1)
+
+
+def num_uses(settings: Settings, length: int) -> int:
+    """Channel uses of an analog message."""
+    return (length + audio_tokens(length)) * settings.num_reals // 2
 
 
 def make_variants(settings: Settings) -> dict[str, Variant]:
-    """All variants by name, those that take longest first."""
+    """All variants by name.
+
+    Raises:
+      ValueError: two variants would have one name.
+    """
     full = foundation_tokens(settings)
     length = settings.length
     short = {"budget": PAPER, "length": length, "weight": 0.4}
     made = {
-        ALL_TOKENS: Variant(compressor="identity", length=full, weight=3.0),
+        ALL_TOKENS: Variant(
+            budget=LONGEST, compressor="identity", length=full, weight=6.0
+        ),
         **{
             by_length(n): Variant(length=n, weight=1.0 + n / 64)
             for n in settings.lengths
@@ -200,15 +222,16 @@ def make_variants(settings: Settings) -> dict[str, Variant]:
             for name in settings.compressors
         },
         **{
-            digital(rate): Variant(bits_per_use=rate, length=length)
-            for rate in settings.bits_per_use
+            digital(*mode): Variant(length=mode[0], bits=mode[1])
+            for mode in settings.modes
         },
         RAW: _raw(settings),
         NEITHER_LONG: Variant(is_aligned=False, is_cotrained=False, length=length),
+        ALIGNED_LONG: Variant(is_cotrained=False, length=length),
         NEITHER_MORE: Variant(
             is_aligned=False,
             is_cotrained=False,
-            has_both_budgets=True,
+            answers_first=True,
             **short,
         ),
         BOTH: Variant(**short),
@@ -220,6 +243,8 @@ def make_variants(settings: Settings) -> dict[str, Variant]:
         name: dataclasses.replace(variant, num_seeds=settings.num_seeds)
         for name, variant in made.items()
     }
+    if settings.length in settings.rate_lengths:
+        raise ValueError("rate_lengths holds the length that is compared; leave it out")
     for name in settings.compressors:
         for n in settings.rate_lengths:
             made[by_length(n, name)] = Variant(
@@ -235,17 +260,12 @@ def foundation_tokens(settings: Settings, modality: str = "image") -> int:
 
 def _raw(settings: Settings) -> Variant:
     """As many raw tokens, evenly spaced, as the same channel uses carry."""
-    reals = (settings.length + settings.length // 4) * settings.num_reals
-    count = reals // settings.sizes.dim
-    images = _divisor(foundation_tokens(settings), 3 * count // 4)
+    uses = num_uses(settings, settings.length)
+    count = 2 * uses // settings.sizes.dim
+    audio = audio_tokens(count)
     return Variant(
         compressor="stride",
-        length=images,
-        num_audio_tokens=_divisor(foundation_tokens(settings, "audio"), count - images),
+        length=count - audio,
+        num_audio_tokens=audio,
         is_raw=True,
-        is_aligned=False,
     )
-
-
-def _divisor(number: int, most: int) -> int:
-    return max(d for d in range(1, most + 1) if number % d == 0)
