@@ -11,8 +11,8 @@ The two stages of the paper, over frozen encoders:
     python launch/train.py --config=configs/tokcom.py:cotraining \
         --config.start=runs/aligned --workdir=runs/cotrained
 
-`paper_alignment` and `paper` are these with the published sizes and settings; their
-pretrained parts are the user's to bring.
+`paper_alignment` and `paper` are these at the published sizes, with the settings of the
+public code; pretrained parts and data of these shapes are the user's to bring.
 """
 
 from m3jax import experiment
@@ -113,7 +113,10 @@ def _paper(stage: str) -> experiment.Experiment:
     """The settings of the public code, at its sizes.
 
     ViViT-B and AST, frozen; 128 tokens of each by even spacing; one linear transmitter;
-    a receiver of 1024 hidden units that does not know the SNR; AWGN.
+    a receiver of 1024 hidden units that does not know the SNR; AWGN; one-way InfoNCE
+    and no other loss over captions; answers learnt by their first word. Otherwise than
+    there, the temperature is learnt, tokens are averaged before they are compared, and
+    the learning rate ends at zero.
     """
     is_aligning = stage == "alignment"
     snr_db = 10.0 if is_aligning else 12.0
@@ -132,7 +135,9 @@ def _paper(stage: str) -> experiment.Experiment:
             link=tokcom.LinkConfig(fading="awgn"),
             train_snr_db=(snr_db, snr_db),
             stage=stage,
+            alignment=tokcom.AlignmentConfig(kind="one_way", reconstruction="none"),
             lora=tokcom.LoraConfig(rank=0 if is_aligning else 4, alpha=16.0),
+            scoring="first_word",
         ),
         train=train_config.TrainConfig(
             steps=500 if is_aligning else 300,

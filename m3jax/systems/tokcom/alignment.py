@@ -1,10 +1,10 @@
 """Stage 1: what arrives is brought to where the decoder's words lie.
 
     L = w_c sum_M InfoNCE(pool(received_M), mean(words of caption_M))
-      + w_r sum_M -log p(caption_M | received_M)
+      + w_r sum_M reconstruction(caption_M, received_M)
 
 The contrastive part compares a batch (``ops/contrastive.py``); the second reads the
-text off the tokens. For a question that is sent, the text itself is what should arrive,
+text off the tokens, by the words that they lie near or by what the decoder says. For a question that is sent, the text itself is what should arrive,
 and its mean square error is the loss, as in the public code.
 """
 

@@ -166,7 +166,7 @@ class Config:
     def warm_start(self, trained: base.Params) -> base.Params:
         """What other parameters give.
 
-        Those of an earlier stage of TokCom: all that this one has too. Those of a
+        Those of an earlier stage of TokCom: all but the heads of alignment. Those of a
         pretrained generalist: encoders and decoder, and, since its projector P = U S
         V^T lies where the link goes in between, its best factors of rank R (Eckart and
         Young 1936): U sqrt(S) starts the transmitter, and sqrt(S) V^T the linear part
