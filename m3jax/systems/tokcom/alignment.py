@@ -4,8 +4,9 @@
       + w_r sum_M reconstruction(caption_M, received_M)
 
 The contrastive part compares a batch (``ops/contrastive.py``); the second reads the
-text off the tokens, by the words that they lie near or by what the decoder says. For a question that is sent, the text itself is what should arrive,
-and its mean square error is the loss, as in the public code.
+text off the tokens, by the words that they lie near or by what the decoder says. For a
+question that is sent, the text itself is what should arrive, and its mean square error
+is the loss, as in the public code.
 """
 
 import jax
