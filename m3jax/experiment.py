@@ -74,6 +74,11 @@ class Experiment:
                 raise ValueError(f"curriculum has a stage of {steps} steps")
         if self.curriculum and not self.fresh_scenes:
             raise ValueError("curriculum needs fresh scenes: set fresh_scenes=True")
+        if self.cache_features and not isinstance(self.system, tokcom.Config):
+            raise ValueError(
+                "cache_features is for systems whose encoders can stay frozen, such as"
+                " TokCom; set cache_features=False"
+            )
         if self.cache_features and (self.fresh_scenes or not self.start):
             raise ValueError(
                 "cache_features needs encoders to start from and a stored training"
@@ -202,7 +207,7 @@ def train(
     warm_start = _warm_start(config)
     folder = workdir.prepare(directory, config, resume)
     trainable = paths.expand(config.train.trainable, config.system.PARTS)
-    batches = _training_batches(config, system, warm_start, trainable)
+    batches = _training_batches(config, warm_start, trainable)
     trainer = learner.make_learner(
         system,
         config.train.optimizer,
@@ -246,15 +251,13 @@ def _warm_start(config: Experiment) -> base.Params | None:
 
 
 def _training_batches(
-    config: Experiment,
-    system: base.System,
-    warm_start: base.Params | None,
-    trainable: str,
+    config: Experiment, warm_start: base.Params | None, trainable: str
 ):
     names = (*FEATURES, *_more_features(config.system))
     if config.cache_features:
-        _check_frozen(warm_start, trainable)
+        _check_frozen(warm_start, trainable, config.system.lora)
         names = tuple(n for n in names if n not in ("image", "audio", "video"))
+        system = make_system(config.system.without_adapters())
         arrays = features.load(system, warm_start, config.data, "train", names)
         source = features.Source(arrays)
         names = (*names, "tokens")
@@ -272,12 +275,14 @@ def _training_batches(
     )
 
 
-def _check_frozen(params: base.Params, trainable: str) -> None:
+def _check_frozen(
+    params: base.Params, trainable: str, adapters: tokcom.LoraConfig
+) -> None:
     """Refuses to cache what an encoder makes that is going to change."""
     encoders = {n: part for n, part in params.items() if n.endswith("_encoder")}
-    pattern = re.compile(trainable)
+    patterns = [trainable] + [adapters.pattern] * bool(adapters.rank)
     for path in paths.flatten(encoders):
-        if pattern.fullmatch(path):
+        if any(re.fullmatch(pattern, path) for pattern in patterns):
             raise ValueError(
                 f"cache_features keeps what frozen encoders make, but {path!r} trains;"
                 ' set train.trainable, such as "transceiver|lora", or'

@@ -94,6 +94,19 @@ def test_a_full_disk_leaves_no_half_cache(made, monkeypatch, tmp_path):
     assert len(load(made, limit=7)["question"]) == 7
 
 
+def test_adapters_of_the_decoder_do_not_hinder(made, monkeypatch, tmp_path):
+    _, params, data = made
+    monkeypatch.setattr(experiment, "_warm_start", lambda config: params)
+    system = dataclasses.replace(CONFIG, lora=tokcom.LoraConfig(rank=2))
+    train = train_config.TrainConfig(steps=1, batch_size=4, trainable="lora")
+    config = make_experiment(data, system=system, train=train)
+    assert int(experiment.train(config, tmp_path / "run").step) == 1
+    everywhere = tokcom.LoraConfig(rank=2, pattern=".*/kernel")
+    config.system = dataclasses.replace(CONFIG, lora=everywhere)
+    with pytest.raises(ValueError, match="_encoder.* trains"):
+        experiment.train(config, tmp_path / "other")
+
+
 def make_experiment(data, **changes):
     settings = {
         "system": CONFIG,

@@ -191,6 +191,10 @@ class Config:
             kept += [f"{m}_{part}" for part in parts]
         return params | {name: trained[name] for name in kept if name in trained}
 
+    def without_adapters(self) -> "Config":
+        """The same with a plain decoder, whose encoders make the same tokens."""
+        return dataclasses.replace(self, lora=LoraConfig())
+
     def _from_projector(self, modality: str, projector: base.Params) -> base.Params:
         sent, received = _factors(np.asarray(projector["kernel"]), self.num_reals)
         params = {f"{modality}_transmitter": {"symbols": {"kernel": sent}}}
