@@ -149,12 +149,12 @@ table = np.asarray(aligned["decoder"]["embedder"]["embedding"])
 said = np.asarray(test["audio_caption"])
 mask = (said > foundation.EOS)[..., None]
 told = (table[said] * mask).sum(1) / mask.sum(1)
-fig, axes = plt.subplots(1, 2, figsize=(10, 4))
+fig, axes = plt.subplots(1, 2, figsize=(12, 4.5))
 for ax, params, title in zip(axes, (fresh, aligned), ("before", "after"), strict=True):
     heard = np.asarray(receive(params, batch, jax.random.key(0))["audio"])
-    points = np.concatenate(
-        [x / np.linalg.norm(x, axis=1)[:, None] for x in (heard, told)]
-    )
+    heard, text = (x / np.linalg.norm(x, axis=1)[:, None] for x in (heard, told))
+    cosines = heard @ text.T
+    points = np.concatenate([heard, text])
     points -= points.mean(0)
     places = points @ np.linalg.svd(points, full_matrices=False)[2][:2].T
     for number, timbre in enumerate(words.TIMBRES):
@@ -163,7 +163,10 @@ for ax, params, title in zip(axes, (fresh, aligned), ("before", "after"), strict
         ax.scatter(
             *places[400:][is_it].T, s=60, marker="*", color=f"C{number}", ec="black"
         )
-    ax.set_title(f"{title} stage 1")
+    own, every = np.diag(cosines).mean(), cosines.mean()
+    ax.set_title(
+        f"{title} stage 1: cosine {own:.2f} to its caption, {every:.2f} to any"
+    )
 axes[1].legend(fontsize=8)
 # %%
 adapted = dataclasses.replace(

@@ -159,7 +159,7 @@ def _alignment(results: study.Results):
     """Received sounds and their captions before and after stage 1, on two axes."""
     arrays = results.arrays[variants.BOTH, 0]
     timbre = arrays["audio_caption_words"][:, 0]
-    fig = plot_style.new_figure(8.0, 3.8)
+    fig = plot_style.new_figure(10.0, 4.2)
     panels = list(fig.subplots(1, 2))
     for ax, when in zip(panels, ("before", "after"), strict=True):
         sounds, texts = (
@@ -181,7 +181,14 @@ def _alignment(results: study.Results):
                 edgecolors="black",
                 linewidths=0.4,
             )
-        ax.set(title=f"{when} stage 1", xticks=[], yticks=[])
+        cosines = sounds @ texts.T
+        own = np.diag(cosines).mean()
+        ax.set_title(
+            f"{when} stage 1: cosine {own:.2f} to the own caption,"
+            f" {cosines.mean():.2f} to any",
+            fontsize="medium",
+        )
+        ax.set(xticks=[], yticks=[])
         ax.set_xlabel("principal component 1")
         ax.set_ylabel("principal component 2")
     plot_style.share_legend(fig, panels)
