@@ -10,8 +10,11 @@ from matplotlib import ticker
 from matplotlib.backends import backend_agg
 
 # Okabe and Ito: told apart with every common colour blindness; markers help in grey.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_MARKERS = ("o", "s", "^", "D", "v", "P")
+_COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
+    *("#000000", "#8A5A2B"),
+)
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _DASHES = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 GREY = "#555555"
 
@@ -25,7 +28,7 @@ class Style(NamedTuple):
 
 
 def styles(names: Iterable[str]) -> dict[str, Style]:
-    """Gives each name, in order of appearance, a style; beyond six they come again."""
+    """Gives each name, in order of appearance, a style; beyond eight they come again."""
     return {
         name: Style(
             _COLOURS[i % len(_COLOURS)],

@@ -219,8 +219,8 @@ class _Progress:
         self._seen = self._done_before
         self._began = time.perf_counter()
         self._bar = tqdm.tqdm(
-            total=round(self._total, 1),
-            initial=round(self._done_before, 1),
+            total=self._total,
+            initial=self._done_before,
             unit="unit",
             mininterval=0,
             bar_format="{percentage:3.0f}%|{bar}| {elapsed}{postfix}",
@@ -237,7 +237,7 @@ class _Progress:
         done = self._done()
         if done == self._seen:
             return
-        self._bar.update(done - self._seen)
+        self._bar.update(min(done, self._total) - self._bar.n)
         self._seen = done
         elapsed = time.perf_counter() - self._began
         left = (self._total - done) * elapsed / (done - self._done_before)
