@@ -28,7 +28,7 @@ class Style(NamedTuple):
 
 
 def styles(names: Iterable[str]) -> dict[str, Style]:
-    """Gives each name, in order of appearance, a style; beyond eight they come again."""
+    """Gives each name, in order of appearance, a style; after eight they recur."""
     return {
         name: Style(
             _COLOURS[i % len(_COLOURS)],
