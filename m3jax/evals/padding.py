@@ -1,6 +1,6 @@
 """Batches of one size from batches of several, so that one program serves them all."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -27,7 +27,7 @@ def to_first_size(
     """
     size = None
     for batch in batches:
-        batch = jax.tree.map(np.asarray, dict(batch))
+        batch = jax.tree.map(np.asarray, dict(batch), is_leaf=_is_array)
         num = _num_examples(batch)
         size = num if size is None else size
         if num > size:
@@ -40,6 +40,10 @@ def to_first_size(
             rows = np.minimum(np.arange(size), num - 1)
             batch = jax.tree.map(lambda array, rows=rows: array[rows], batch)
         yield batch, weights
+
+
+def _is_array(part: Any) -> bool:
+    return not isinstance(part, Mapping)  # lists of numbers are arrays too
 
 
 def _num_examples(batch: base.Batch) -> int:

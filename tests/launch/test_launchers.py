@@ -42,7 +42,7 @@ def check_refused(done, told):
         ([SMOKE, "--config.system.link.kind=fax"], "kind must be one of .*'fax'"),
         ([SMOKE, "--config.start=nobody"], "no pretrained model 'nobody'; there are"),
         (["--config=configs/none.py"], "No such file .*'configs/none.py'; correct"),
-        (["--config=configs/tokcom.py:huge"], "knows .*'smoke'.*, not 'huge'"),
+        (["--config=configs/tokcom.py:huge"], "knows .*smoke.*, not 'huge'"),
         ([], "--config is missing; give for example configs/tokcom.py"),
         (["--resume"], "no config.json in .*; give the --workdir of a training run"),
         ([SMOKE, "--resume"], "nothing to resume: .*start without --resume"),
