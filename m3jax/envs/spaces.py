@@ -1,0 +1,59 @@
+"""What actions and observations are: one of n, or arrays between bounds."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from m3jax import base
+
+
+class Discrete(NamedTuple):
+    """A choice of one of ``n``."""
+
+    n: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one action: ``()``."""
+        return ()
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Of one action: int32."""
+        return jnp.dtype(jnp.int32)
+
+    def sample(self, key: base.Array) -> base.Array:
+        """Draws one uniformly."""
+        return jax.random.randint(key, (), 0, self.n)
+
+    def contains(self, x: base.Array) -> base.Array:
+        """Whether ``x`` is one of the choices, bool scalar."""
+        return (jnp.asarray(x) >= 0) & (jnp.asarray(x) < self.n)
+
+
+class Box(NamedTuple):
+    """Arrays of one shape between two bounds.
+
+    Attributes:
+      low: the least value of any entry.
+      high: the greatest.
+      shape: of one array.
+    """
+
+    low: float
+    high: float
+    shape: tuple[int, ...]
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Of one array: float32."""
+        return jnp.dtype(jnp.float32)
+
+    def sample(self, key: base.Array) -> base.Array:
+        """Draws one uniformly; the bounds must be finite."""
+        return jax.random.uniform(key, self.shape, minval=self.low, maxval=self.high)
+
+    def contains(self, x: base.Array) -> base.Array:
+        """Whether every entry is within the bounds, bool scalar."""
+        return jnp.all((x >= self.low) & (x <= self.high))
