@@ -361,9 +361,9 @@ def load_arrays(
 def split_batches(
     arrays: Mapping[str, np.ndarray], size: int
 ) -> list[dict[str, np.ndarray]]:
-    """Cuts arrays [n, ...] into batches of ``size``; the last may be shorter."""
-    count = len(next(iter(arrays.values())))
+    """Cuts arrays [n, ...], nested or not, into batches; the last may be shorter."""
+    count = len(jax.tree.leaves(arrays)[0])
     return [
-        {name: array[at : at + size] for name, array in arrays.items()}
+        jax.tree.map(lambda array, at=at: np.asarray(array[at : at + size]), arrays)
         for at in range(0, count, size)
     ]

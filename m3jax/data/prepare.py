@@ -118,7 +118,7 @@ def _open(config, root: pathlib.Path, folder: pathlib.Path) -> edgescenes.EdgeSc
     mend = "delete this folder and run the command again to make it anew"
     try:
         builder = _builder(config, root)
-    except Exception as error:  # whatever TFDS's parsers raise
+    except Exception as error:  # a damaged file makes TFDS raise anything
         raise ValueError(
             f"{folder} is damaged (its description can't be read: {error}); {mend}"
         ) from error

@@ -5,6 +5,7 @@ train on all of them at once. Their order is that of what can break: the critic'
 its input, the bootstrap, the actor, both together, and time limits.
 """
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ import numpy as np
 from scipy import special
 
 from m3jax import base
+from m3jax.envs import environment, spaces
 
 
 class Table(NamedTuple):
@@ -44,22 +46,9 @@ class ProbeState(NamedTuple):
     time: base.Array
 
 
-class Discrete(NamedTuple):
-    """A choice of one of ``n``."""
-
-    n: int
-
-
-class Box(NamedTuple):
-    """Arrays between two bounds."""
-
-    low: float
-    high: float
-    shape: tuple[int, ...]
-
-
-class Probe:
-    """Plays a table, with the calls of gymnax 1.0.
+@dataclasses.dataclass(frozen=True)
+class Probe(environment.Environment):
+    """Plays a table.
 
     Discrete actions come with a mask of the valid ones in the observation. A continuous
     action a in [-2, 2] mixes the rewards of the table's two actions, with weights
@@ -69,35 +58,30 @@ class Probe:
       continuous: whether actions are continuous.
     """
 
-    def __init__(self, continuous: bool = False):
-        self.continuous = continuous
+    continuous: bool = False
 
     @property
     def default_params(self) -> Table:
         """The simplest table."""
         return constant()
 
-    def action_space(self, params: Table) -> Discrete | Box:
+    def action_space(self, params: Table) -> spaces.Discrete | spaces.Box:
         """The actions of a table."""
         if self.continuous:
-            return Box(-2.0, 2.0, (1,))
-        return Discrete(params.reward.shape[1])
+            return spaces.Box(-2.0, 2.0, (1,))
+        return spaces.Discrete(params.reward.shape[1])
 
-    def reset(self, key: base.Array, params: Table) -> tuple[Any, ProbeState]:
+    def reset_env(self, key: base.Array, params: Table) -> tuple[Any, ProbeState]:
         """Begins an episode; returns ``(obs, state)``."""
         first = jax.random.categorical(key, jnp.log(params.start)).astype(jnp.int32)
         state = ProbeState(first, jnp.int32(0))
         return self._observe(state, params), state
 
-    def step(
+    def step_env(
         self, key: base.Array, state: ProbeState, action: base.Array, params: Table
-    ) -> tuple[Any, ProbeState, base.Array, base.Array, base.Array, dict[str, Any]]:
-        """Takes a step, and begins anew if the episode is over.
-
-        Returns:
-          ``(obs, state, reward, terminated, truncated, info)``; the observation before
-          a new beginning is ``info["final_observation"]``.
-        """
+    ) -> tuple[Any, ProbeState, base.Array, base.Array, dict[str, Any]]:
+        """Takes a step, which draws nothing."""
+        del key
         row = jax.tree.map(
             lambda table: table[state.state],
             (params.next_state, params.reward, params.terminated),
@@ -109,19 +93,11 @@ class Probe:
         else:
             next_state, reward, terminated = (column[action] for column in row)
         after = ProbeState(next_state, state.time + 1)
-        truncated = after.time >= params.max_steps
-        final = self._observe(after, params)
-        obs, begun = jax.tree.map(
-            lambda new, old: jnp.where(terminated | truncated, new, old),
-            self.reset(key, params),
-            (final, after),
-        )
-        info = {
-            "terminated": terminated,
-            "truncated": truncated,
-            "final_observation": final,
-        }
-        return obs, begun, reward, terminated, truncated, info
+        return self._observe(after, params), after, reward, terminated, {}
+
+    def is_truncated(self, state: ProbeState, params: Table) -> base.Array:
+        """Whether the table's time is over."""
+        return state.time >= params.max_steps
 
     def _observe(self, state: ProbeState, params: Table) -> Any:
         shown = params.observation[state.state]

@@ -208,8 +208,7 @@ class Checkpointer:
             cards.check_tree(card["tree"], abstract, self.directory / str(candidate))
             try:
                 state, position = self._read(candidate, abstract)
-            # Orbax and TensorStore report damage by errors of many types.
-            except Exception as error:
+            except Exception as error:  # damage has many types in Orbax, TensorStore
                 skipped[candidate] = _first_line(error)
                 continue
             self._note_skipped(skipped, candidate)
@@ -263,7 +262,7 @@ class Checkpointer:
     def _explained(self, step: int | None) -> Iterator[None]:
         try:
             yield
-        except Exception as error:
+        except Exception as error:  # raised again unless the disk is full
             self._failed = True
             if not disk.means_full(error):
                 raise
@@ -321,8 +320,7 @@ def restore_params(
     for found in cards.candidates(directory, step):
         try:
             return _read_arrays(found / "params")
-        # Orbax and TensorStore report damage by errors of many types.
-        except Exception as error:
+        except Exception as error:  # damage has many types in Orbax and TensorStore
             logging.warning("%s is torn and was skipped (%s)", found, error)
             skipped.append(f"{found.name}: {_first_line(error)}")
     raise FileNotFoundError(f"no whole parameters in {directory}: {'; '.join(skipped)}")

@@ -249,7 +249,7 @@ def _pull(source: sources.Source, watch: interrupts.Watch) -> base.Batch | None:
     """Pulls a batch; None where a loader's process died of the signal that came."""
     try:
         return source.pull()
-    except Exception:
+    except Exception:  # raised again unless a signal killed the loader
         if watch.received is None:
             raise
         return None

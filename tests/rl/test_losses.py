@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from m3jax.rl import agents, losses, probes, rollouts
+from m3jax.envs import spaces
+from m3jax.rl import agents, losses, rollouts
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -16,7 +17,7 @@ OBS = {
     "observation": jnp.array([[0.5, -1.0], [1.5, 0.2]]),
     "action_mask": jnp.array([[True, True, True], [True, False, True]]),
 }
-BOX = probes.Box(-2.0, 2.0, (1,))
+BOX = spaces.Box(-2.0, 2.0, (1,))
 
 
 def random_params(agent, obs):
@@ -30,7 +31,7 @@ def random_params(agent, obs):
 
 @functools.cache
 def discrete():
-    agent = agents.make_agent(probes.Discrete(NUM_ACTIONS), (8,), 2)
+    agent = agents.make_agent(spaces.Discrete(NUM_ACTIONS), (8,), 2)
     return agent, random_params(agent, OBS)
 
 
@@ -152,4 +153,4 @@ def test_action_spaces_that_no_agent_has_are_named():
     with pytest.raises(ValueError, match="discrete space or a box, got 'words'"):
         agents.make_agent("words", (8,), 2)
     with pytest.raises(ValueError, match="no finite bounds"):
-        agents.make_agent(probes.Box(-np.inf, 1.0, (2,)), (8,), 2)
+        agents.make_agent(spaces.Box(-np.inf, 1.0, (2,)), (8,), 2)

@@ -5,13 +5,12 @@ import os
 import pathlib
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import ModuleType
 
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 TOY = pathlib.Path(__file__).with_name("toy.py")
 
@@ -71,18 +70,3 @@ def assert_identical() -> Callable[[object, object], None]:
             np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
 
     return compare
-
-
-@pytest.fixture(scope="module")
-def cache_settings_restored() -> Iterator[None]:
-    """Undoes what ``cache.enable_compilation_cache`` sets."""
-    names = [
-        "jax_compilation_cache_dir",
-        "jax_persistent_cache_min_compile_time_secs",
-        "jax_persistent_cache_min_entry_size_bytes",
-    ]
-    before = {name: getattr(jax.config, name) for name in names}
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()

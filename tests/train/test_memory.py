@@ -23,7 +23,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="set in glibc")
 def test_memory_used_again_needs_no_new_pages(start_python):
     faults = {}
     for how in ("kept", "returned"):

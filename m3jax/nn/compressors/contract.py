@@ -72,7 +72,7 @@ class Compressor(nn.Module):
         Raises:
           ValueError: shapes disagree, or what this compressor needs is missing.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define compress")
 
 
 def check_inputs(tokens: base.Array, mask: base.Array, num_tokens: int) -> None:

@@ -23,7 +23,7 @@ _ACCURACY = "answer_accuracy"
 def verdicts(
     settings: variants.Settings, rows: Sequence[base.Record]
 ) -> list[study.Verdict]:
-    """All claims, in the order of the issue."""
+    """All claims: training, convergence, compression, link, allocation."""
     return [
         *_headline(settings, rows),
         *_convergence(settings, rows),

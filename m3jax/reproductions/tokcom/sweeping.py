@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from m3jax import base
+from m3jax import base, experiment
 from m3jax.data import scenes
 from m3jax.evals import snr_sweep
 
@@ -32,11 +32,13 @@ def sweep(
     Returns:
       A sweep of one seed of noise, by skill.
     """
+    params = jax.device_put(params)
+    cut = batches(examples)
     parts = [
         snr_sweep.sweep(
             system.predict["answer"],
             params,
-            batches(examples),
+            cut,
             snrs_db=(snr_db,),
             num_seeds=1,
             key=jax.random.key(0),
@@ -60,10 +62,7 @@ def sweep(
 def batches(examples: dict[str, Any]) -> list[dict[str, Any]]:
     """Cuts examples into host batches of at most ``BATCH_SIZE``."""
     examples = {name: examples[name] for name in _NAMES if name in examples}
-    return [
-        jax.tree.map(lambda a, at=at: np.asarray(a[at : at + BATCH_SIZE]), examples)
-        for at in range(0, len(examples["question"]), BATCH_SIZE)
-    ]
+    return experiment.split_batches(examples, BATCH_SIZE)
 
 
 def _pick(outputs, batch):

@@ -79,8 +79,10 @@ class TokComStudy:
         name = "jax_disable_most_optimizations"
         before = jax.config.read(name)
         jax.config.update(name, self._settings.compiles_quickly)
-        yield
-        jax.config.update(name, before)
+        try:
+            yield
+        finally:
+            jax.config.update(name, before)
 
     def verdicts(self, results: study_lib.Results) -> list[study_lib.Verdict]:
         """Judges the claims."""

@@ -116,7 +116,7 @@ def test_missing_or_foreign_parameters_get_one_clear_error(link, key):
         link(key, VALUES, MASK, 1.0, link.init(key, 6))
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs Linux")
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="read from /proc")
 def test_ten_thousand_batches_leave_memory_flat(key):
     link = links.make_link("analog", block_length=3)
 
