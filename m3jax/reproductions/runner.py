@@ -1,8 +1,8 @@
 """Runs a study: units in parallel processes, kept one by one, then judged and drawn."""
 
+import collections
 import concurrent.futures
 import importlib
-import itertools
 import multiprocessing
 import os
 import pathlib
@@ -118,12 +118,11 @@ def _stopped(watch, store, units) -> Stopped:
 
 
 def _run_missing(system, size, store, units, missing, num_workers) -> None:
-    """Shares the units among processes, a variant's seeds to the same one.
-
-    They compile alike: the second seed of a variant starts at once.
-    """
-    groups = [list(g) for _, g in itertools.groupby(missing, lambda u: u.variant)]
-    groups.sort(key=lambda group: -sum(unit.weight for unit in group))
+    """Shares the units among processes, those that compile alike to the same one."""
+    alike = collections.defaultdict(list)
+    for unit in missing:
+        alike[unit.program or unit.variant].append(unit)
+    groups = sorted(alike.values(), key=lambda units: -sum(u.weight for u in units))
     num_workers = min(num_workers or _default_workers(), len(groups))
     context = multiprocessing.get_context("spawn")
     others = set(multiprocessing.active_children())
@@ -164,7 +163,7 @@ def _abandon(pool: concurrent.futures.ProcessPoolExecutor, processes: set) -> No
 def _run_group(
     system: str, size: str, folder: str, group: Sequence[study_lib.Unit]
 ) -> None:
-    """The work of a process: one variant."""
+    """The work of a process: units that compile alike."""
     study = load(system, size)
     store = store_lib.Store(folder, study.settings)
     for unit in group:

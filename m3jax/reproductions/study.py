@@ -19,11 +19,13 @@ class Unit:
       variant: its name, as in the records.
       seed: of parameters, data order and noise; the same for all variants.
       weight: about how long it takes, relative to others, for the time that is left.
+      program: units of one program compile alike, and one process runs them all.
     """
 
     variant: str
     seed: int
     weight: float = 1.0
+    program: str = ""
 
 
 class UnitResult(NamedTuple):
@@ -73,7 +75,7 @@ class Study(Protocol):
     settings: Mapping[str, Any]
 
     def units(self) -> Sequence[Unit]:
-        """All units, those of a variant next to each other."""
+        """All units."""
 
     def prepare(self) -> None:
         """Makes what all units share, such as data and caches, once."""

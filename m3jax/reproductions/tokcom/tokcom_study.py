@@ -35,14 +35,15 @@ class TokComStudy:
     def units(self) -> list[study_lib.Unit]:
         """Every variant at each of its seeds."""
         return [
-            study_lib.Unit(name, seed, variant.weight)
+            study_lib.Unit(name, seed, variant.weight, variant.program)
             for name, variant in self._variants.items()
             for seed in range(variant.num_seeds)
         ]
 
     def prepare(self) -> None:
         """Makes the data set and the cache of features."""
-        training.load_data(self._settings, show_progress=True)
+        with self._compiling():
+            training.load_data(self._settings, show_progress=True)
 
     def run(self, unit: study_lib.Unit) -> study_lib.UnitResult:
         """Trains and measures one variant at one seed."""

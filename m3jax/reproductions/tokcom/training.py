@@ -158,7 +158,6 @@ def train(
         state,
         data,
         seed,
-        settings.look_every,
         lambda params: looks.append(look(program.system, params, data.validation)),
     )
     curves["accuracy"] = looks
@@ -221,6 +220,7 @@ class _Program:
         self.system = tokcom.make_system(self.config)
         self._is_aligning = stage == "alignment"
         self._budget = budget
+        self._look_every = settings.look_every
         parts = ["receiver" if variant.is_raw else "transceiver"]
         parts += ["alignment"] if self._is_aligning else []
         parts += ["lora"] if self.config.lora.rank else []
@@ -262,7 +262,7 @@ class _Program:
         )
         return base.TrainState(jnp.int32(0), params, optimizer.init(params))
 
-    def fit(self, state, data, seed, every=None, look=lambda params: None):
+    def fit(self, state, data, seed, look=lambda params: None):
         """Takes all steps, with a look every few; returns the state and the losses."""
         steps, batch_size = self._budget.steps, self._budget.batch_size
         names = ("tokens", "question", "answer")
@@ -270,7 +270,7 @@ class _Program:
         examples = {name: data.train[name] for name in names}
         rows = scanned.draw_rows(len(examples["question"]), batch_size, steps, seed)
         key = jax.random.fold_in(jax.random.key(seed), self._is_aligning)
-        every, losses = every or steps, []
+        every, losses = self._look_every, []
         for at in range(0, steps, every):
             state, metrics = self._stretch(state, examples, rows[at : at + every], key)
             losses += metrics["loss"].tolist()

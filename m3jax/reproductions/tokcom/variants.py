@@ -129,7 +129,7 @@ def smoke() -> Settings:
         modes=((16, 4),),
         num_reals=16,
         snrs_db=(-10, -5, 0, 5, 10, 15),
-        num_test=40,
+        num_test=24,
         num_validation=24,
         look_every=5,
         lora=tokcom.LoraConfig(rank=2),
@@ -169,6 +169,12 @@ class Variant:
     is_raw: bool = False
     num_seeds: int = 5
     weight: float = 1.0
+
+    @property
+    def program(self) -> str:
+        """What decides the shapes that its programs are compiled for."""
+        sent = "raw" if self.is_raw else self.bits or "analog"
+        return f"{self.compressor}, {self.length}, {sent}"
 
 
 def by_length(length: int, compressor: str = "window_pool") -> str:

@@ -13,6 +13,8 @@ the blocks: more than any real code does. The transmitter knows the mean SNR, an
 the constellation that fails least there.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,19 +68,27 @@ def codeword_errors(
     if block_length is not None:
         shape = num_messages, -(-num_uses // block_length)
         gains = jax.random.exponential(key, shape)
-    table_snrs = 10.0 ** (_GRID_DB / 10.0)
     log_gains = 10.0 * jnp.log10(gains * snr)
     errors = []
     for order in orders:
-        carried = jax.vmap(lambda s, m=order: bit_information.bit_information(s, m))(
-            table_snrs
+        mean, variance = (
+            jnp.interp(log_gains, _GRID_DB, part) for part in _table(order)
         )
-        mean, variance = (jnp.interp(log_gains, _GRID_DB, part) for part in carried)
         surplus = jnp.mean(mean, axis=1) - rate
         spread = jnp.maximum(jnp.mean(variance, axis=1), _LEAST_VARIANCE)
         errors.append(special.ndtr(-surplus * jnp.sqrt(num_uses / spread)))
     stacked = jnp.stack(errors)
     return stacked[jnp.argmin(jnp.mean(stacked, axis=1))]
+
+
+@functools.cache
+def _table(order: int) -> bit_information.BitInformation:
+    """What a symbol carries at each SNR of the grid, float32 [G]."""
+    with jax.ensure_compile_time_eval():
+        carried = jax.jit(
+            jax.vmap(lambda snr: bit_information.bit_information(snr, order))
+        )(10.0 ** (_GRID_DB / 10.0))
+    return bit_information.BitInformation(*map(np.asarray, carried))
 
 
 def expected_score(
