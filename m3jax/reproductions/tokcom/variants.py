@@ -79,10 +79,10 @@ class Settings:
         "token_merging",
         "learned_queries",
     )
-    rate_lengths: tuple[int, ...] = (4, 8, 32)
+    rate_lengths: tuple[int, ...] = (4, 32)
     modes: tuple[tuple[int, int], ...] = (
-        *((4, 8), (4, 16), (4, 32), (8, 32)),
-        *((16, 8), (16, 16), (16, 32), (16, 64), (16, 128)),
+        *((4, 8), (4, 16), (4, 32)),
+        *((16, 16), (16, 32), (16, 64), (16, 128)),
     )
     num_reals: int = 64
     train_snr_db: tuple[float, float] = (-10.0, 15.0)
