@@ -23,12 +23,12 @@ class EventParams(NamedTuple):
       burst_share: probability for each link to be among those hit.
       burst_loss_db: what a hit link loses.
       burst_at: a further burst begins at this step (from 1 on); -1: none does.
-      burst_until: the step at which that one is over.
+      burst_until: the step at which that one is over; -1: never.
       failure_rate: that an expert fails. The last live one never does.
       return_rate: that it comes back.
       failing_expert: this one fails for certain; -1: none does.
       fails_at: at this step (from 1 on).
-      returns_at: the step at which it may be back.
+      returns_at: the step at which it may be back; -1: never.
       blockage_rate: that a link is blocked.
       unblock_rate: that it is free again.
       blockage_loss_db: what a blocked link loses.
@@ -155,7 +155,9 @@ def _switch(
 
 
 def _within(time: base.Array, first: base.Array, end: base.Array) -> base.Array:
-    return (time >= first) & (time < end) & (jnp.asarray(first) >= 0)
+    """From a step on until another; an end of -1 never comes."""
+    is_before = (time < end) | (jnp.asarray(end) < 0)
+    return (time >= first) & is_before & (jnp.asarray(first) >= 0)
 
 
 def _live(up: base.Array, time: base.Array, params: EventParams) -> base.Array:

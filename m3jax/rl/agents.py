@@ -32,6 +32,10 @@ class Agent(NamedTuple):
       soft_value: ``(actor, critic, obs [B], alpha, key) -> (values [B], entropies
         [B])``, both in expectation over the policy or by one sample of it.
       target_entropy: what is usual for this action space, nats.
+      remembered: ``(reward, info) -> reward`` that the critics learn, scalar.
+      streams: names of S rewards that are learned side by side, by critics of their
+        own. Rewards are then ``[S]``, values, entropies and temperatures have a first
+        axis of S, as have q-values before that of critics; () for one plain reward.
     """
 
     init: Callable[[base.Array, Any], base.Params]
@@ -40,7 +44,9 @@ class Agent(NamedTuple):
     env_action: Callable[[base.Array], base.Array]
     q_values: Callable[[base.Params, Any, base.Array], base.Array]
     soft_value: Callable[..., tuple[base.Array, base.Array]]
-    target_entropy: float
+    target_entropy: float | tuple[float, ...]
+    remembered: Callable[[base.Array, Any], base.Array] = lambda reward, info: reward
+    streams: tuple[str, ...] = ()
 
 
 def make_agent(space: Any, hidden: tuple[int, ...], num_critics: int) -> Agent:

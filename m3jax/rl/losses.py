@@ -9,6 +9,9 @@ The critics' target bootstraps with V of the target critics, and the actor ascen
 the critics themselves.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -28,13 +31,13 @@ def td_target(
     concerned (Pardo et al. 2018), so only termination stops the bootstrap.
 
     Args:
-      reward: ``[B]``.
+      reward: ``[*S, B]``.
       terminated: bool ``[B]``.
       discount: gamma, scalar.
-      next_value: ``[B]``, of the state that the action led to.
+      next_value: ``[*S, B]``, of the state that the action led to.
 
     Returns:
-      ``[B]``.
+      ``[*S, B]``.
 
     Example:
       >>> td_target(jnp.ones(2), jnp.array([True, False]), 0.5, 4.0)
@@ -49,10 +52,10 @@ def critic_loss(q: base.Array, target: base.Array) -> base.Array:
     Haarnoja et al. 2018b, eq. 5.
 
     Args:
-      q: ``[C, B]``, one row for each critic.
-      target: ``[B]``; no gradient flows into it.
+      q: ``[*S, C, B]``, one row for each critic.
+      target: ``[*S, B]``; no gradient flows into it.
     """
-    error = q - jax.lax.stop_gradient(target)
+    error = q - jax.lax.stop_gradient(target)[..., None, :]
     return 0.5 * jnp.sum(jnp.mean(error**2, axis=-1))
 
 
@@ -66,15 +69,18 @@ def temperature_loss(
     Haarnoja et al. 2018b, eq. 18.
 
     Args:
-      log_alpha: natural logarithm of the temperature, scalar.
-      entropy: ``[B]``, nats; no gradient flows into it.
-      target_entropy: nats, scalar.
+      log_alpha: natural logarithm of the temperature, ``[*S]``.
+      entropy: ``[*S, B]``, nats; no gradient flows into it.
+      target_entropy: nats, ``[*S]``.
+
+    Returns:
+      Scalar, the sum over streams.
     """
-    excess = jnp.mean(jax.lax.stop_gradient(entropy)) - target_entropy
-    return jnp.exp(log_alpha) * excess
+    excess = jnp.mean(jax.lax.stop_gradient(entropy), axis=-1) - target_entropy
+    return jnp.sum(jnp.exp(log_alpha) * excess)
 
 
-def sac_loss(
+def sac_losses(
     agent: agents.Agent,
     params: base.Params,
     log_alpha: base.Array,
@@ -83,21 +89,22 @@ def sac_loss(
     discount: base.Array,
     target_entropy: base.Array,
     key: base.Array,
-) -> tuple[base.Array, base.Metrics]:
+) -> tuple[dict[str, base.Array], base.Metrics]:
     """The three losses of one batch; each has its own parameters and sees no other's.
 
     Args:
-      agent: the networks.
+      agent: the networks; with S streams, ``[*S]`` below is an axis of S, else nothing.
       params: ``{"actor": ..., "critic": ...}``.
-      log_alpha: natural logarithm of the temperature, scalar.
+      log_alpha: natural logarithm of the temperature, ``[*S]``.
       target_critic: slow copy of the critics.
       batch: transitions ``[B]``.
       discount: gamma, scalar.
-      target_entropy: nats, scalar.
+      target_entropy: nats, ``[*S]``.
       key: PRNG key.
 
     Returns:
-      The sum of the losses, and metrics.
+      The losses ``critic_loss``, ``actor_loss`` ``[*S]`` and ``temperature_loss``, and
+      metrics.
     """
     target_key, actor_key = jax.random.split(key)
     actor, critic = params["actor"], params["critic"]
@@ -106,13 +113,44 @@ def sac_loss(
     next_value, _ = agent.soft_value(
         still(actor), target_critic, batch.next_obs, alpha, target_key
     )
-    target = td_target(batch.reward, batch.terminated, discount, next_value)
+    reward = jnp.moveaxis(batch.reward, 0, -1)
+    target = td_target(reward, batch.terminated, discount, next_value)
     q = agent.q_values(critic, batch.obs, batch.action)
     value, entropy = agent.soft_value(actor, still(critic), batch.obs, alpha, actor_key)
     parts = {
         "critic_loss": critic_loss(q, target),
-        "actor_loss": -jnp.mean(value),
+        "actor_loss": -jnp.mean(value, axis=-1),
         "temperature_loss": temperature_loss(log_alpha, entropy, target_entropy),
     }
-    metrics = {"q": jnp.mean(q), "entropy": jnp.mean(entropy), "alpha": alpha}
-    return sum(parts.values()), {**parts, **metrics}
+    means = {
+        "q": jnp.mean(q, axis=(-2, -1)),
+        "entropy": jnp.mean(entropy, axis=-1),
+        "alpha": alpha,
+    }
+    return parts, by_stream({**parts, **means}, agent.streams)
+
+
+def sac_loss(
+    agent: agents.Agent, *args: Any, **kwargs: Any
+) -> tuple[base.Array, base.Metrics]:
+    """The sum of `sac_losses`, whose arguments it takes, and metrics."""
+    parts, metrics = sac_losses(agent, *args, **kwargs)
+    return sum(map(jnp.sum, parts.values())), metrics
+
+
+def by_stream(
+    values: Mapping[str, base.Array], streams: tuple[str, ...]
+) -> base.Metrics:
+    """Scalars as they are, and those of each stream as ``name/stream``.
+
+    Example:
+      >>> by_stream({"a": jnp.float32(1), "b": jnp.array([2, 3])}, ("x", "y")).keys()
+      dict_keys(['a', 'b/x', 'b/y'])
+    """
+    out = {}
+    for name, value in values.items():
+        if jnp.ndim(value) == 0:
+            out[name] = value
+        else:
+            out |= {f"{name}/{stream}": value[i] for i, stream in enumerate(streams)}
+    return out

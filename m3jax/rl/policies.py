@@ -90,7 +90,8 @@ class GumbelSoftmax(distrax.OneHotCategorical):
     categorical, and take the gradient of ``y``; ``log_prob`` is then the categorical's.
     Otherwise samples are ``y``, and ``log_prob`` is their density on the simplex
     (Maddison et al. 2017, eq. 10), which is ill-conditioned at low temperatures.
-    ``entropy`` is the categorical's either way: the one to put into a loss.
+    ``entropy`` is the categorical's either way: the one to put into a loss. ``mode`` is
+    a sample without noise.
 
     Args:
       logits: ``[..., A]``.
@@ -126,6 +127,12 @@ class GumbelSoftmax(distrax.OneHotCategorical):
         # The difference is exactly zero, so that samples are exactly one-hot.
         return hard + (relaxed - jax.lax.stop_gradient(relaxed))
 
+    def mode(self) -> base.Array:
+        """The sample without noise: one-hot, or ``softmax(logits / temperature)``."""
+        if self._straight_through:
+            return super().mode()
+        return jax.nn.softmax(self.logits / self._temperature, axis=-1)
+
     def log_prob(self, value: base.Array) -> base.Array:
         """Log-probability of one-hot samples, or log-density of relaxed ones."""
         if self._straight_through:
@@ -138,6 +145,45 @@ class GumbelSoftmax(distrax.OneHotCategorical):
         constant = jax.lax.lgamma(count.astype(value.dtype))
         constant += (count - 1) * jnp.log(self._temperature)
         return constant + powers - count * jax.nn.logsumexp(log_ratio, axis=-1)
+
+
+class BinaryConcrete(distrax.Bernoulli):
+    """Gates, each open or closed on its own, whose samples have a gradient.
+
+        y_i = sigmoid((logit_i + l_i) / temperature), l_i ~ Logistic(0, 1)
+
+    (Maddison et al. 2017, appendix B.) ``entropy`` is that of the gates underneath, all
+    together, in nats; ``mode`` is a sample without noise. Masked gates are closed.
+
+    Args:
+      logits: ``[..., A]``.
+      temperature: above 0, scalar; may be traced.
+      mask: bool ``[..., A]``, True for gates that may open; None: all may.
+
+    Raises:
+      ValueError: as `check_mask`.
+    """
+
+    def __init__(
+        self,
+        logits: base.Array,
+        temperature: base.Array | float,
+        mask: base.Array | None = None,
+    ):
+        super().__init__(mask_logits(logits, mask), dtype=jnp.float32)
+        self._temperature = temperature
+
+    def _sample_n(self, key: base.Array, n: int) -> base.Array:
+        noise = jax.random.logistic(key, (n, *self.logits.shape))
+        return jax.nn.sigmoid((self.logits + noise) / self._temperature)
+
+    def entropy(self) -> base.Array:
+        """Of all gates, in nats, ``[...]``."""
+        return jnp.sum(super().entropy(), axis=-1)
+
+    def mode(self) -> base.Array:
+        """``sigmoid(logits / temperature)``, ``[..., A]``."""
+        return jax.nn.sigmoid(self.logits / self._temperature)
 
 
 def mask_logits(logits: base.Array, mask: base.Array | None) -> base.Array:

@@ -1,19 +1,17 @@
 """Many seeds and settings of one learner, trained by one compiled program."""
 
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from m3jax import base
-from m3jax.rl import sac, sac_config
+from m3jax.rl import sac_config
 
 
 def make_population(
-    config: sac_config.SacConfig,
-    env: Any,
+    make_member: Callable[[sac_config.Hyper], base.Learner],
     hypers: sac_config.Hyper,
-    env_params: Any = None,
 ) -> base.Learner:
     """Makes a learner of P members, each with its own seed and float settings.
 
@@ -21,28 +19,24 @@ def make_population(
     taken out by indexing.
 
     Args:
-      config: the sizes and lengths that all share.
-      env: an environment with the calls of gymnax 1.0.
+      make_member: makes the learner of given float hyper-parameters, such as
+        ``lambda hyper: sac.make_sac(config, env, params, hyper)``.
       hypers: float arrays ``[P]``, as `sac_config.spread` makes them.
-      env_params: the environment's parameters, the same for all.
 
     Returns:
       A learner that reports each metric as its mean over members, and of member i as
       ``metric/i``.
-
-    Raises:
-      ValueError: the config makes no sense, or the action space is not supported.
     """
     num_members = hypers.discount.shape[0]
     axes = base.TrainState(step=None, params=0, opt_state=0, extra=0)
     step_all = jax.vmap(
-        sac.make_sac(config, env, env_params).step,
+        make_member(jax.tree.map(lambda leaf: leaf[0], hypers)).step,
         in_axes=(axes, None, 0),
         out_axes=(axes, 0),
     )
 
     def init_one(key: base.Array, hyper: sac_config.Hyper) -> base.TrainState:
-        return sac.make_sac(config, env, env_params, hyper).init(key, ())
+        return make_member(hyper).init(key, ())
 
     def init(key: base.Array, batch: base.Batch = ()) -> base.TrainState:
         del batch

@@ -71,6 +71,14 @@ class Probe(environment.Environment):
             return spaces.Box(-2.0, 2.0, (1,))
         return spaces.Discrete(params.reward.shape[1])
 
+    def observation_space(self, params: Table) -> spaces.Box | dict[str, Any]:
+        """What a table shows; with discrete actions a dict with their mask."""
+        box = spaces.Box(-jnp.inf, jnp.inf, params.observation.shape[1:])
+        if self.continuous:
+            return box
+        mask = spaces.Binary(params.valid.shape[1:])
+        return {"observation": box, "action_mask": mask}
+
     def reset_env(self, key: base.Array, params: Table) -> tuple[Any, ProbeState]:
         """Begins an episode; returns ``(obs, state)``."""
         first = jax.random.categorical(key, jnp.log(params.start)).astype(jnp.int32)

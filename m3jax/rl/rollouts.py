@@ -16,6 +16,8 @@ from m3jax import base
 
 Act = Callable[[Any, base.Array], tuple[base.Array, base.Array]]
 """``(obs [N], key) -> (actions [N] to remember, actions [N] for the environment)``."""
+Remembered = Callable[[base.Array, Any], base.Array]
+"""``(reward, info) -> reward`` of one step: what a learner makes of it."""
 
 
 class Transition(NamedTuple):
@@ -24,7 +26,7 @@ class Transition(NamedTuple):
     Attributes:
       obs: before the step.
       action: as the policy gave it.
-      reward: float32.
+      reward: float32; a vector if several are remembered side by side.
       next_obs: after the step; at an episode's end, the last of the old episode.
       terminated: bool, False where a time limit cut the episode short.
     """
@@ -65,7 +67,13 @@ def start(env: Any, env_params: Any, key: base.Array, num_envs: int) -> Rollout:
 
 
 def collect(
-    env: Any, env_params: Any, act: Act, rollout: Rollout, key: base.Array, length: int
+    env: Any,
+    env_params: Any,
+    act: Act,
+    rollout: Rollout,
+    key: base.Array,
+    length: int,
+    remembered: Remembered = lambda reward, info: reward,
 ) -> tuple[Rollout, Transition]:
     """Takes ``length`` steps of each environment.
 
@@ -76,13 +84,14 @@ def collect(
       rollout: where the N environments stand.
       key: PRNG key.
       length: number of steps.
+      remembered: the reward of a transition, from that of the step and its ``info``.
 
     Returns:
       Where they stand afterwards, and transitions ``[length * N, ...]``.
     """
 
     def body(rollout: Rollout, key: base.Array) -> tuple[Rollout, Transition]:
-        rollout, transition, _ = _step(env, env_params, act, rollout, key)
+        rollout, transition, _ = _step(env, env_params, act, rollout, key, remembered)
         return rollout, transition
 
     rollout, transitions = jax.lax.scan(body, rollout, jax.random.split(key, length))
@@ -112,7 +121,9 @@ def evaluate(
 
     def body(carry, key):
         rollout, total, alive = carry
-        rollout, transition, done = _step(env, env_params, act, rollout, key)
+        rollout, transition, done = _step(
+            env, env_params, act, rollout, key, lambda reward, info: reward
+        )
         total += jnp.where(alive, transition.reward, 0.0)
         return (rollout, total, alive & ~done), None
 
@@ -122,7 +133,12 @@ def evaluate(
 
 
 def _step(
-    env: Any, env_params: Any, act: Act, rollout: Rollout, key: base.Array
+    env: Any,
+    env_params: Any,
+    act: Act,
+    rollout: Rollout,
+    key: base.Array,
+    remembered: Remembered,
 ) -> tuple[Rollout, Transition, base.Array]:
     act_key, env_key = jax.random.split(key)
     action, env_action = act(rollout.obs, act_key)
@@ -134,7 +150,11 @@ def _step(
     done = terminated | truncated
     total = rollout.running_return + reward
     transition = Transition(
-        rollout.obs, action, reward, info["final_observation"], terminated
+        rollout.obs,
+        action,
+        jax.vmap(remembered)(reward, info),
+        info["final_observation"],
+        terminated,
     )
     finished = jnp.where(done, total, rollout.finished_return)
     running = jnp.where(done, 0.0, total)

@@ -23,6 +23,11 @@ from m3jax.rl import agents, losses, replay, rollouts, sac_config
 
 Collect = Callable[..., tuple[rollouts.Rollout, rollouts.Transition]]
 """``(act, rollout, key) -> (rollout, transitions)``."""
+AgentAt = Callable[[base.Array], agents.Agent]
+"""The agent at a step of the learner, for what is annealed."""
+Gradients = Callable[..., tuple[Any, base.Metrics]]
+"""``(agent, (params, log_alpha), target_critic, batch, hyper, key) -> (gradients,
+metrics)``."""
 
 
 class Extra(NamedTuple):
@@ -58,7 +63,7 @@ def make_sac(
     env_params: Any = None,
     hyper: sac_config.Hyper | None = None,
 ) -> base.Learner:
-    """Makes the learner of an environment.
+    """Makes the learner of an environment, with the agent for its kind of actions.
 
     Args:
       config: sizes, lengths and starting values.
@@ -73,13 +78,65 @@ def make_sac(
       ValueError: the config makes no sense, or the action space is not supported.
     """
     config.validate()
-    env_params = env.default_params if env_params is None else env_params
     agent = make_agent(config, env, env_params)
+    return make_learner(config, lambda step: agent, env, env_params, hyper)
+
+
+def plain_gradients(
+    agent: agents.Agent,
+    trained: Any,
+    target_critic: base.Params,
+    batch: rollouts.Transition,
+    hyper: sac_config.Hyper,
+    key: base.Array,
+) -> tuple[Any, base.Metrics]:
+    """The gradients of the sum of all losses."""
+
+    def loss(trained):
+        return losses.sac_loss(
+            *(agent, *trained, target_critic, batch),
+            *(hyper.discount, hyper.target_entropy, key),
+        )
+
+    return jax.grad(loss, has_aux=True)(trained)
+
+
+def make_learner(
+    config: sac_config.SacConfig,
+    agent_at: AgentAt,
+    env: Any,
+    env_params: Any = None,
+    hyper: sac_config.Hyper | None = None,
+    gradients: Gradients = plain_gradients,
+) -> base.Learner:
+    """Makes the learner of any agent in an environment.
+
+    Args:
+      config: sizes, lengths and starting values.
+      agent_at: the agent; its parameters are those of step 0 at all steps.
+      env: an environment with the calls of gymnax 1.0.
+      env_params: its parameters; None for its own.
+      hyper: float hyper-parameters, possibly traced; None for the config's.
+      gradients: how they are taken.
+
+    Returns:
+      A learner that takes no batches: ``batch`` is ``()`` in ``init`` and ``step``.
+
+    Raises:
+      ValueError: the config makes no sense.
+    """
+    config.validate()
+    env_params = env.default_params if env_params is None else env_params
+    agent = agent_at(jnp.int32(0))
     if hyper is None:
         hyper = sac_config.make_hyper(config, agent.target_entropy)
 
     collect = functools.partial(
-        rollouts.collect, env, env_params, length=config.collect_steps
+        rollouts.collect,
+        env,
+        env_params,
+        length=config.collect_steps,
+        remembered=agent.remembered,
     )
 
     def init(key: base.Array, batch: base.Batch = ()) -> base.TrainState:
@@ -87,7 +144,8 @@ def make_sac(
         env_key, params_key, warmup_key = jax.random.split(key, 3)
         rollout = rollouts.start(env, env_params, env_key, config.num_envs)
         params = agent.init(params_key, rollout.obs)
-        log_alpha = jnp.log(hyper.initial_temperature)
+        shape = jnp.shape(hyper.target_entropy)
+        log_alpha = jnp.broadcast_to(jnp.log(hyper.initial_temperature), shape)
         rollout, memory = _warm_up(config, agent, collect, rollout, warmup_key)
         opt_state = optax.scale_by_adam().init((params, log_alpha))
         # A copy, since a step donates the critics and their targets alike.
@@ -100,8 +158,9 @@ def make_sac(
     ) -> tuple[base.TrainState, base.Metrics]:
         del batch
         keys = jax.random.split(key, config.chunk)
+        now = agent_at(state.step)
         state, metrics = _scan_means(
-            functools.partial(_advance, config, agent, collect), state, keys
+            functools.partial(_advance, config, now, collect, gradients), state, keys
         )
         returns = state.extra.rollout.finished_return
         metrics["episode_return"] = jnp.mean(returns)
@@ -161,6 +220,7 @@ def _advance(
     config: sac_config.SacConfig,
     agent: agents.Agent,
     collect: Collect,
+    gradients: Gradients,
     state: base.TrainState,
     key: base.Array,
 ) -> tuple[base.TrainState, base.Metrics]:
@@ -172,33 +232,28 @@ def _advance(
     memory = replay.add(extra.replay, transitions)
     state = state._replace(extra=extra._replace(rollout=rollout, replay=memory))
     return _scan_means(
-        functools.partial(_update, agent, config.batch_size),
+        functools.partial(_update, agent, gradients, config.batch_size),
         state,
         jax.random.split(update_key, config.updates),
     )
 
 
 def _update(
-    agent: agents.Agent, batch_size: int, state: base.TrainState, key: base.Array
+    agent: agents.Agent,
+    gradients: Gradients,
+    batch_size: int,
+    state: base.TrainState,
+    key: base.Array,
 ) -> tuple[base.TrainState, base.Metrics]:
     """One update of critics, actor and temperature, and of the target critics."""
     sample_key, loss_key = jax.random.split(key)
     extra, hyper = state.extra, state.extra.hyper
     batch = replay.sample(extra.replay, sample_key, batch_size)
 
-    def loss_fn(trained):
-        return losses.sac_loss(
-            agent,
-            *trained,
-            extra.target_critic,
-            batch,
-            hyper.discount,
-            hyper.target_entropy,
-            loss_key,
-        )
-
     trained = (state.params, extra.log_alpha)
-    grads, metrics = jax.grad(loss_fn, has_aux=True)(trained)
+    grads, metrics = gradients(
+        agent, trained, extra.target_critic, batch, hyper, loss_key
+    )
     updates, opt_state = optax.scale_by_adam().update(grads, state.opt_state)
     updates = jax.tree.map(lambda u: -hyper.learning_rate * u, updates)
     params, log_alpha = optax.apply_updates(trained, updates)

@@ -88,17 +88,20 @@ class Hyper(NamedTuple):
     initial_temperature: base.Array
 
 
-def make_hyper(config: SacConfig, usual_target_entropy: float) -> Hyper:
+def make_hyper(
+    config: SacConfig, usual_target_entropy: float | tuple[float, ...]
+) -> Hyper:
     """Takes the float hyper-parameters from a config, as scalars.
 
     Args:
       config: the config.
-      usual_target_entropy: nats, taken where the config has None.
+      usual_target_entropy: nats, taken where the config has None; one for each stream
+        of rewards.
     """
     values = dataclasses.asdict(config)
     if config.target_entropy is None:
         values["target_entropy"] = usual_target_entropy
-    return Hyper(*(jnp.float32(values[name]) for name in Hyper._fields))
+    return Hyper(*(jnp.asarray(values[n], jnp.float32) for n in Hyper._fields))
 
 
 def spread(hyper: Hyper, num_members: int, **values: Any) -> Hyper:
@@ -110,7 +113,7 @@ def spread(hyper: Hyper, num_members: int, **values: Any) -> Hyper:
       **values: field -> P values, such as ``discount=(0.9, 0.99)``.
 
     Returns:
-      float32 arrays ``[P]``.
+      float32 arrays ``[P]``; target entropies of S streams are [P, S].
 
     Raises:
       ValueError: a field is not known, or its values are not P.
@@ -124,7 +127,9 @@ def spread(hyper: Hyper, num_members: int, **values: Any) -> Hyper:
             )
     return Hyper(
         *(
-            jnp.broadcast_to(jnp.asarray(row, jnp.float32), (num_members,))
-            for row in hyper._replace(**values)
+            jnp.asarray(values[name], jnp.float32)
+            if name in values
+            else jnp.broadcast_to(row, (num_members, *jnp.shape(row)))
+            for name, row in hyper._asdict().items()
         )
     )

@@ -122,7 +122,9 @@ def test_population_with_two_discounts_learns_both_values_and_resumes_exactly(
     hypers = sac_config.spread(
         sac_config.make_hyper(settings, 0.0), 2, discount=discounts
     )
-    learner = populations.make_population(settings, env, hypers, table)
+    learner = populations.make_population(
+        lambda hyper: sac.make_sac(settings, env, table, hyper), hypers
+    )
 
     def fit(directory, **options):
         with checkpoints.Checkpointer(directory, keep=3) as saves:
@@ -204,7 +206,9 @@ def test_member_of_a_population_is_the_learner_alone(key):
     hypers = sac_config.spread(
         sac_config.make_hyper(settings, 0.0), 2, learning_rate=[1e-3, 1e-2]
     )
-    many = populations.make_population(settings, env, hypers)
+    many = populations.make_population(
+        lambda hyper: sac.make_sac(settings, env, hyper=hyper), hypers
+    )
     states, metrics = jax.jit(many.step)(jax.jit(many.init)(key), (), key)
     for i in range(2):
         hyper = jax.tree.map(lambda leaf, i=i: leaf[i], hypers)
