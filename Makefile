@@ -8,6 +8,7 @@
 #   make docs        the documentation site, into site/
 #   make audit       the properties that the generated data must have
 #   make pretrain    train the shipped starting points again (up to two hours)
+#   make pretrain-experts   train M3LLM's experts again
 #   make setup       only the environment, .venv
 #   make clean       remove the environment and what was built
 #
@@ -26,10 +27,12 @@ WORKDIR ?= runs/tokcom
 SNR_DB ?= -10:25:2.5,inf
 NUM_EXAMPLES ?= 1300
 NUM_SEEDS ?= 5
+EXPERTS := recognise count compare document chart sign lesion all
 # One process per core up to four; a file's tests stay together and share fixtures.
 PYTEST ?= $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
-.PHONY: help setup train test test-all lint format bench docs audit pretrain clean
+.PHONY: help setup train test test-all lint format bench docs audit pretrain
+.PHONY: pretrain-experts clean
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
@@ -83,6 +86,12 @@ audit: setup
 pretrain: setup
 	$(BIN)/python launch/pretrain.py --workdir=runs/pretrain --export=generalist
 	$(BIN)/python launch/pretrain.py --config=configs/foundation.py:more --workdir=runs/more --export=generalist
+
+pretrain-experts: setup
+	for skill in $(EXPERTS); do \
+	    $(BIN)/python launch/pretrain.py --config=configs/specialist.py:$$skill \
+	        --workdir=runs/expert_$$skill --export=expert_$$skill || exit 1; \
+	done
 
 clean:
 	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""Trains a system.
+"""Trains a system, or a router of one.
 
 python launch/train.py --config=configs/tokcom.py --workdir=runs/tokcom
 python launch/train.py --workdir=runs/tokcom --resume
@@ -8,7 +8,7 @@ import cli
 from absl import flags
 from ml_collections import config_flags
 
-from m3jax import experiment
+from m3jax import experiment, routing
 from m3jax.train import workdir
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -29,8 +29,11 @@ def main() -> None:
     if config is None:
         config = workdir.load_config(_WORKDIR.value)
     if _FROM_SCRATCH.value:
+        if not hasattr(config, "start"):
+            raise ValueError("--from_scratch is for systems that start from a model")
         config.start = ""
-    experiment.train(config, _WORKDIR.value, resume=_RESUME.value)
+    run = routing.train if isinstance(config, routing.Experiment) else experiment.train
+    run(config, _WORKDIR.value, resume=_RESUME.value)
 
 
 if __name__ == "__main__":

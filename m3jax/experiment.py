@@ -17,6 +17,7 @@ from m3jax import base, features
 from m3jax.data import edgescenes, pipeline, scenes
 from m3jax.ops import paths
 from m3jax.systems import foundation, tokcom
+from m3jax.systems.m3llm import specialist
 from m3jax.train import (
     checkpoints,
     learner,
@@ -29,9 +30,11 @@ from m3jax.train import (
 from m3jax.train import config as train_config
 
 FEATURES = ("image", "audio", "question", "answer", "skill")
-NAMING_FEATURES = ("patch_kind", "patch_colour", "sound")
+PATCH_FEATURES = ("patch_kind", "patch_colour")
+NAMING_FEATURES = (*PATCH_FEATURES, "sound")
 CAPTION_FEATURES = ("image_caption", "audio_caption")
 BEST = "validation_accuracy"
+SystemConfig = tokcom.Config | foundation.Config | specialist.Config
 
 
 @dataclasses.dataclass
@@ -53,7 +56,7 @@ class Experiment:
         split and keep their tokens on disk.
     """
 
-    system: tokcom.Config | foundation.Config
+    system: SystemConfig
     data: pipeline.DataConfig = dataclasses.field(default_factory=pipeline.DataConfig)
     train: train_config.TrainConfig = dataclasses.field(
         default_factory=train_config.TrainConfig
@@ -102,13 +105,13 @@ class Restored(NamedTuple):
     params: base.Params
 
 
-def make_system(config: tokcom.Config | foundation.Config) -> base.System:
+def make_system(config: SystemConfig) -> base.System:
     """The system that a config describes.
 
     Raises:
       TypeError: the config is of no system known here.
     """
-    for module in (tokcom, foundation):
+    for module in (tokcom, foundation, specialist):
         if isinstance(config, module.Config):
             return module.make_system(config)
     raise TypeError(f"no system is described by a {type(config).__name__}")
@@ -177,7 +180,8 @@ def export(
         "figures": dict(figures),
         "config": typed_json.to_json(run.experiment),
     }
-    pretrained.save(pretrained.ROOT / name, run.params, card)
+    shipped = getattr(run.experiment.system, "shipped", lambda params: params)
+    pretrained.save(pretrained.ROOT / name, shipped(run.params), card)
     return pretrained.ROOT / name
 
 
@@ -290,10 +294,12 @@ def _check_frozen(
             )
 
 
-def _more_features(system: tokcom.Config | foundation.Config) -> tuple[str, ...]:
+def _more_features(system: SystemConfig) -> tuple[str, ...]:
     """What the loss reads beyond what prediction does."""
     if isinstance(system, foundation.Config):
         return NAMING_FEATURES
+    if isinstance(system, specialist.Config):
+        return PATCH_FEATURES
     more = ("video",) if "video" in system.modalities else ()
     return (*more, *CAPTION_FEATURES) if system.stage == "alignment" else more
 
@@ -337,9 +343,7 @@ def _validation(
     return evaluate
 
 
-def _validation_snrs(
-    system: tokcom.Config | foundation.Config, count: int
-) -> dict[str, np.ndarray]:
+def _validation_snrs(system: SystemConfig, count: int) -> dict[str, np.ndarray]:
     """SNRs all over the range that training draws from, for a system with a link."""
     if not hasattr(system, "train_snr_db"):
         return {}

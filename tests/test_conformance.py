@@ -11,8 +11,10 @@ import pytest
 from m3jax import experiment
 from m3jax.channels import awgn, bit_channels, csi, doppler, fading, links, packet_loss
 from m3jax.data import captions, examples
+from m3jax.envs import events, randomised, wireless
+from m3jax.rl import probes
 from m3jax.systems import foundation, tokcom
-from m3jax.testing import channel_checks, dummy, system_checks, tiny
+from m3jax.testing import channel_checks, dummy, environments, system_checks, tiny
 from m3jax.train import typed_json
 
 CHANNELS = {
@@ -75,6 +77,48 @@ SYSTEMS = {
         (r"(image|audio)_(encoder|projector)", "decoder/[a-z_]+"),
     ),
 }
+# Environments, parameters that one trace must serve (an episode of the first ones is
+# short), and whether episodes begin by chance.
+SHORT = wireless.Wireless().default_params._replace(max_steps=3)
+BUSY = SHORT._replace(
+    max_steps=5, events=events.all_on(), report_loss=0.2, task_change=0.5
+)
+ENVIRONMENTS = {
+    **{
+        f"wireless_{actions}_{mode}": (
+            wireless.Wireless(actions, mode, show_mask=mode == "calibrated"),
+            (SHORT, BUSY),
+            True,
+        )
+        for actions in wireless.ACTIONS
+        for mode in wireless.MODES
+    },
+    "randomised": (
+        randomised.Randomised(wireless.Wireless()),
+        (randomised.Range(SHORT, SHORT), randomised.Range(SHORT, BUSY)),
+        True,
+    ),
+    **{
+        f"probe_{table.__name__}": (
+            probes.Probe(),
+            (table(), probes.two_steps()),
+            chance,
+        )
+        for table, chance in (
+            (probes.constant, False),
+            (probes.observed, True),
+            (probes.two_steps, False),
+            (probes.acting, False),
+            (probes.acting_on_observed, True),
+            (probes.time_limit, False),
+        )
+    },
+    "probe_continuous": (
+        probes.Probe(continuous=True),
+        (probes.acting_on_observed(), probes.acting()),
+        True,
+    ),
+}
 FOLDER = pathlib.Path(__file__).parents[1] / "configs"
 CONFIGS = {
     "tokcom": (
@@ -82,7 +126,10 @@ CONFIGS = {
         *("paper_alignment", "paper"),
     ),
     "foundation": ("laptop", "smoke"),
+    "specialist": ("chart", "all", "smoke"),
 }
+# Routers learn in an environment, and have no batches; tests/test_routing.py runs them.
+ROUTERS = {"m3llm": ("laptop", "smoke", "paper")}
 
 
 def get_config(name, variant):
@@ -105,6 +152,13 @@ def test_link_keeps_its_contract(name):
 
 
 @pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_environment_keeps_its_contract(name):
+    env, variants, draws = ENVIRONMENTS[name]
+    environments.check_environment(env, variants, jax.random.key(4), draws)
+
+
+@pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_system_keeps_its_contract(name):
     system, batch, reaches = SYSTEMS[name]
@@ -112,7 +166,9 @@ def test_system_keeps_its_contract(name):
 
 
 def test_every_config_is_listed():
-    assert {path.stem for path in FOLDER.glob("*.py")} - {"__init__"} == set(CONFIGS)
+    assert {path.stem for path in FOLDER.glob("*.py")} - {"__init__"} == set(
+        CONFIGS | ROUTERS
+    )
 
 
 @pytest.mark.parametrize(
@@ -146,10 +202,20 @@ def test_config_describes_a_system_that_fits_the_data(name, variant):
     assert loss.shape == ()
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [(name, variant) for name, variants in ROUTERS.items() for variant in variants],
+)
+def test_config_describes_a_router(name, variant):
+    config = get_config(name, variant)
+    config.validate()
+    assert typed_json.from_json(typed_json.to_json(config)) == config
+
+
+@pytest.mark.parametrize("name", CONFIGS | ROUTERS)
 def test_config_names_its_variants_when_asked_for_another(name):
     with pytest.raises(
         ValueError, match=f"configs/{name}.py knows .*not 'huge'"
     ) as told:
         get_config(name, "huge")
-    assert all(variant in str(told.value) for variant in CONFIGS[name])
+    assert all(variant in str(told.value) for variant in (CONFIGS | ROUTERS)[name])

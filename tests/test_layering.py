@@ -28,7 +28,7 @@ ALLOWED = {
     },
     # The composition roots, which launchers and notebooks call.
     **dict.fromkeys(("experiment", "evaluation", "sweeps", "audit"), None),
-    **dict.fromkeys(("features", "reproductions"), None),
+    **dict.fromkeys(("features", "reproductions", "specialists", "routing"), None),
 }
 NEVER = {"launch", "configs", "colabs", "benchmarks", "tests"}
 SOURCES = sorted(PACKAGE.rglob("*.py"))

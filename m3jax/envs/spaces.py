@@ -1,4 +1,4 @@
-"""What actions and observations are: one of n, or arrays between bounds."""
+"""What actions and observations are: one of n, numbers between bounds, truth values."""
 
 from typing import NamedTuple
 
@@ -57,3 +57,23 @@ class Box(NamedTuple):
     def contains(self, x: base.Array) -> base.Array:
         """Whether every entry is within the bounds, bool scalar."""
         return jnp.all((x >= self.low) & (x <= self.high))
+
+
+class Binary(NamedTuple):
+    """Arrays of truth values of one shape, such as masks."""
+
+    shape: tuple[int, ...]
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Of one array: bool."""
+        return jnp.dtype(bool)
+
+    def sample(self, key: base.Array) -> base.Array:
+        """Draws every entry with probability 1/2."""
+        return jax.random.bernoulli(key, 0.5, self.shape)
+
+    def contains(self, x: base.Array) -> base.Array:
+        """Whether every entry is 0 or 1, bool scalar."""
+        x = jnp.asarray(x)
+        return jnp.all((x == 0) | (x == 1))

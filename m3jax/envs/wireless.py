@@ -95,7 +95,7 @@ class Wireless(environment.Environment):
         return spaces.Box(0.0, 1.0, shape)
 
     def observation_space(self, params: world.Params | None = None) -> Any:
-        """What observations are; a dict of boxes with ``show_mask``."""
+        """What observations are; a dict of a box and a mask with ``show_mask``."""
         params = self._params(params)
         width = params.tasks.num_tasks + 3 * params.tasks.num_experts + 2
         box = spaces.Box(-jnp.inf, jnp.inf, (width,))
@@ -103,7 +103,7 @@ class Wireless(environment.Environment):
             return box
         space = self.action_space(params)
         count = space.n if self.actions == "subset" else params.tasks.num_experts
-        return {"observation": box, "action_mask": spaces.Box(0, 1, (count,))}
+        return {"observation": box, "action_mask": spaces.Binary((count,))}
 
     def reset_env(
         self, key: base.Array, params: world.Params

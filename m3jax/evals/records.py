@@ -4,8 +4,10 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from m3jax import base
 from m3jax.ops import intervals
@@ -121,6 +123,42 @@ def select(records: Iterable[base.Record], **wanted: Any) -> list[base.Record]:
         for record in records
         if all(getattr(record, field) in values for field, values in allowed.items())
     ]
+
+
+def by_seed(
+    records: Iterable[base.Record],
+    variant: str,
+    metric: str,
+    snrs_db: Sequence[float] | None = None,
+) -> np.ndarray:
+    """A metric of a variant for each seed, averaged over SNRs.
+
+    Args:
+      records: rows.
+      variant: name of the variant.
+      metric: name of the metric.
+      snrs_db: SNRs to average over; None takes all.
+
+    Returns:
+      float64 [seeds], by rising seed.
+
+    Raises:
+      ValueError: nothing was measured, or not at all of these SNRs.
+    """
+    found = select(records, variant=variant, metric=metric)
+    if snrs_db is not None:
+        found = select(found, snr_db=tuple(snrs_db))
+        missing = set(snrs_db) - {row.snr_db for row in found}
+        if missing and found:
+            raise ValueError(
+                f"no {metric} of {variant!r} was measured at {sorted(missing)} dB"
+            )
+    seeds = sorted({row.seed for row in found})
+    if not seeds:
+        raise ValueError(f"no {metric} of {variant!r} was measured")
+    return np.array(
+        [np.mean([row.value for row in found if row.seed == seed]) for seed in seeds]
+    )
 
 
 def aggregate(

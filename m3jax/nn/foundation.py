@@ -6,8 +6,11 @@ link, experts) is the system's own.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax.numpy as jnp
+import numpy as np
+import optax
 
 from m3jax import base
 from m3jax.nn import decoder as decoder_lib
@@ -187,6 +190,45 @@ def answer_logits(
     )
     hidden = hidden[:, -answer.shape[1] :]
     return decoder.apply({"params": params}, hidden, method="logits")
+
+
+def naming_loss(
+    decoder: base.Params,
+    tokens: base.Array,
+    names: Sequence[Sequence[int]],
+    labels: Sequence[base.Array],
+) -> base.Array:
+    """How badly tokens are told apart by the words for what they show.
+
+    For each label the mean cross-entropy of softmax(z . e_c / sqrt(D)), with e_c the
+    decoder's embedding of the word for class c.
+
+    Args:
+      decoder: its parameters.
+      tokens: float32 [..., D].
+      names: of each label, the ids of the words of its C classes.
+      labels: int [...], one for each of ``names``.
+
+    Returns:
+      Scalar, in nats, the sum over labels.
+
+    Raises:
+      ValueError: there are not as many sets of words as labels.
+    """
+    if len(names) != len(labels):
+        raise ValueError(
+            f"{len(labels)} labels need as many sets of words, got {len(names)}; set"
+            " system.patch_words and system.sound_words, such as PATCH_WORDS and"
+            " SOUND_WORDS of m3jax.data.examples"
+        )
+    table = decoder["embedder"]["embedding"]
+    losses = [
+        optax.losses.softmax_cross_entropy_with_integer_labels(
+            tokens @ table[np.array(ids)].T / np.sqrt(tokens.shape[-1]), label
+        )
+        for ids, label in zip(names, labels, strict=True)
+    ]
+    return sum(map(jnp.mean, losses))
 
 
 def generate_answer(

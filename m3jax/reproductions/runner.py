@@ -18,7 +18,10 @@ from m3jax.reproductions import store as store_lib
 from m3jax.reproductions import study as study_lib
 from m3jax.train import cache, interrupts, memory
 
-SYSTEMS = {"tokcom": "m3jax.reproductions.tokcom"}
+SYSTEMS = {
+    "m3llm": "m3jax.reproductions.m3llm",
+    "tokcom": "m3jax.reproductions.tokcom",
+}
 """System -> the module whose ``make_study(size)`` makes its study."""
 SIZES = ("laptop", "smoke")
 _SECONDS_BETWEEN_LOOKS = 0.5

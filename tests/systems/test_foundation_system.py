@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from m3jax.nn import foundation as nn_foundation
 from m3jax.systems import foundation
-from m3jax.systems.foundation import system as system_lib
 from m3jax.testing import tiny
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -57,9 +57,13 @@ def test_the_loss_is_the_weighted_sum_and_agrees_with_the_predictions(params):
 def test_naming_is_free_at_the_right_word_and_costs_a_guess_where_nothing_is_known():
     words = 20 * jnp.eye(5, 8)
     labels = jnp.array([[0, 3, 4]])
-    known = system_lib._naming_loss(words[labels], words, labels)
-    wrong = system_lib._naming_loss(words[(labels + 1) % 5], words, labels)
-    unknown = system_lib._naming_loss(jnp.zeros((1, 3, 8)), words, labels)
+    decoder = {"embedder": {"embedding": words}}
+
+    def loss(tokens):
+        return nn_foundation.naming_loss(decoder, tokens, [range(5)], [labels])
+
+    known, wrong = loss(words[labels]), loss(words[(labels + 1) % 5])
+    unknown = loss(jnp.zeros((1, 3, 8)))
     assert known < 1e-6
     assert wrong > 50
     np.testing.assert_allclose(unknown, np.log(5), rtol=1e-6)
@@ -69,5 +73,5 @@ def test_naming_is_free_at_the_right_word_and_costs_a_guess_where_nothing_is_kno
 def test_without_words_to_name_by_there_is_no_loss(params, field):
     config = dataclasses.replace(CONFIG, **{field: ()})
     system = foundation.make_system(config)
-    with pytest.raises(ValueError, match="system.patch_words and system.sound_words"):
+    with pytest.raises(ValueError, match="labels need as many sets of words"):
         jax.eval_shape(system.loss, params, BATCH, None)

@@ -121,25 +121,8 @@ def by_seed(
     metric: str = _ACCURACY,
     snrs_db: Sequence[float] | None = None,
 ) -> np.ndarray:
-    """A metric of a variant for each seed, averaged over SNRs; float64 [seeds].
-
-    Raises:
-      ValueError: nothing was measured.
-    """
-    found = records_lib.select(rows, variant=variant, metric=metric)
-    if snrs_db is not None:
-        found = records_lib.select(found, snr_db=tuple(snrs_db))
-        missing = set(snrs_db) - {row.snr_db for row in found}
-        if missing and found:
-            raise ValueError(
-                f"no {metric} of {variant!r} was measured at {sorted(missing)} dB"
-            )
-    seeds = sorted({row.seed for row in found})
-    if not seeds:
-        raise ValueError(f"no {metric} of {variant!r} was measured")
-    return np.array(
-        [np.mean([row.value for row in found if row.seed == seed]) for seed in seeds]
-    )
+    """As ``records.by_seed``, of accuracy unless another metric is named."""
+    return records_lib.by_seed(rows, variant, metric, snrs_db)
 
 
 def _headline(settings, rows) -> list[study.Verdict]:

@@ -12,8 +12,6 @@ from typing import ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
 
 from m3jax import base
 from m3jax.nn import compressors, foundation, vit
@@ -55,6 +53,28 @@ class Config:
     def warm_start(self, generalist: base.Params) -> base.Params:
         """What a pretrained generalist gives another one: everything."""
         return generalist
+
+
+def silent_tokens(config: Config, params: base.Params) -> base.Array:
+    """What the decoder reads where there is no sound.
+
+    It has never read pictures without sounds behind them, and finds the places that
+    questions ask for by their distance.
+
+    Args:
+      config: of the generalist.
+      params: its parameters.
+
+    Returns:
+      float32 ``[num_audio_tokens, D]``.
+    """
+    encoder = vit.ViT(config.sizes.encoder("audio"))
+    silence = jnp.zeros((1, *encoder.config.input_shape))
+    tokens = encoder.apply({"params": params["audio_encoder"]}, silence)
+    projector = nn.Dense(config.sizes.dim)
+    tokens = projector.apply({"params": params["audio_projector"]}, tokens)
+    pool = compressors.WindowPool(config.num_audio_tokens)
+    return pool.apply({}, tokens, jnp.ones(tokens.shape[:2], bool))[0][0]
 
 
 def make_system(config: Config) -> base.System:
@@ -118,26 +138,19 @@ def make_system(config: Config) -> base.System:
             batch["answer"],
         )
 
-    def naming_loss(params, tokens, names, labels):
-        if len(names) != len(labels):
-            raise ValueError(
-                "system.patch_words and system.sound_words must name 2 and 3 sets of "
-                "words, such as m3jax.data.examples.PATCH_WORDS and SOUND_WORDS"
-            )
-        table = params["decoder"]["embedder"]["embedding"]
-        return sum(
-            _naming_loss(tokens, table[np.array(ids)], label)
-            for ids, label in zip(names, labels, strict=True)
-        )
-
     def patch_loss(params, tokens, batch):
         labels = [batch[name] for name in ("patch_kind", "patch_colour")]
         labels = [label.reshape(len(label), -1)[:, order] for label in labels]
-        return naming_loss(params, tokens, config.patch_words, labels)
+        return foundation.naming_loss(
+            params["decoder"], tokens, config.patch_words, labels
+        )
 
     def sound_loss(params, tokens, batch):
+        labels = list(batch["sound"].T)
         pooled = jnp.mean(tokens, axis=1)
-        return naming_loss(params, pooled, config.sound_words, list(batch["sound"].T))
+        return foundation.naming_loss(
+            params["decoder"], pooled, config.sound_words, labels
+        )
 
     def loss(params, batch, key):
         del key
@@ -164,17 +177,3 @@ def make_system(config: Config) -> base.System:
         return losses.score_answers(logits, batch["answer"])
 
     return base.System(init=init, loss=loss, predict={"answer": answer})
-
-
-def _naming_loss(tokens, words, labels) -> base.Array:
-    """Mean cross-entropy, in nats, of telling tokens' labels by the nearest word.
-
-    Args:
-      tokens: [..., D].
-      words: [C, D], the embedding of the word for each of C classes.
-      labels: int [...].
-    """
-    logits = tokens @ words.T / np.sqrt(words.shape[1])
-    return jnp.mean(
-        optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
-    )

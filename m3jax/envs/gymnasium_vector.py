@@ -1,0 +1,176 @@
+"""Many environments at once with the calls of Gymnasium, in one compiled program."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from gymnasium import error, spaces, vector
+from gymnasium.utils import seeding
+from gymnasium.vector import utils
+
+from m3jax import base
+from m3jax.envs import gymnasium_adapter, gymnasium_spaces
+
+
+class GymnasiumVectorEnv(vector.VectorEnv):
+    """Environments that step together.
+
+    One that is over begins anew in the same step (``AutoresetMode.SAME_STEP``): ``obs``
+    is the first observation of its next episode, and ``final_obs`` and ``final_info``
+    in the infos are the last of the old one. With seeds s, s + 1, ... they do what so
+    many `gymnasium_adapter.GymnasiumEnv` do in a `gymnasium.vector.SyncVectorEnv`.
+
+    Attributes:
+      env: the environment within.
+      params: its parameters, the same for all.
+      state: where they stand, on the device, arrays ``[num_envs, ...]``.
+
+    Args:
+      env: with the calls of gymnax 1.0, and hashable.
+      num_envs: how many, at least 1.
+      params: parameters; None for the default ones.
+
+    Raises:
+      ValueError: there is no environment, or Gymnasium has no form of a space.
+
+    Example:
+      >>> from m3jax.envs import wireless
+      >>> envs = GymnasiumVectorEnv(wireless.Wireless(), num_envs=2)
+      >>> envs.observation_space.shape, envs.action_space.shape
+      ((2, 30), (2, 7))
+    """
+
+    def __init__(self, env: Any, num_envs: int, params: Any = None):
+        if num_envs < 1:
+            raise ValueError(f"num_envs must be 1 or more, got {num_envs}")
+        params = env.default_params if params is None else params
+        self.env, self.num_envs, self.state = env, num_envs, None
+        self.params = gymnasium_adapter.on_device(params)
+        self.metadata = {
+            "render_modes": [],
+            "autoreset_mode": vector.AutoresetMode.SAME_STEP,
+        }
+        self.single_observation_space, self.single_action_space = (
+            gymnasium_spaces.to_gymnasium(space(params))
+            for space in (env.observation_space, env.action_space)
+        )
+        self.observation_space, self.action_space = (
+            utils.batch_space(space, num_envs)
+            for space in (self.single_observation_space, self.single_action_space)
+        )
+        self._words = None
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begins an episode in all; returns ``(obs, {})``.
+
+        Args:
+          seed: s for s, s + 1, ...; or one for each environment, None to go on with
+            its numbers.
+          options: ``{"params": ...}`` for new parameters.
+
+        Raises:
+          ValueError: there are not as many seeds as environments, an option is not
+            known, or parameters have other shapes.
+        """
+        seeds = self._seeds(seed)
+        super().reset(seed=seeds[0])
+        params = gymnasium_adapter.from_options(options, self.params)
+        words = self._words
+        if words is None:
+            words = gymnasium_adapter.draw_words(self.np_random, self.num_envs)
+        words = np.array(words)
+        for i, one in enumerate(seeds):
+            if one is not None:
+                words[i] = gymnasium_adapter.draw_words(seeding.np_random(one)[0])
+        self._words, self.state, obs = _begin_all(self.env, words, params)
+        self.params = params
+        return gymnasium_spaces.to_observation(obs, self.observation_space), {}
+
+    def step(
+        self, actions: Any
+    ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Takes a step; ``(obs, rewards, terminations, truncations, infos)``.
+
+        Raises:
+          gymnasium.error.ResetNeeded: `reset` has never been called.
+          gymnasium.error.InvalidAction: an action is not in the action space.
+        """
+        if self.state is None:
+            raise error.ResetNeeded("no episode is running: call reset() first")
+        actions = gymnasium_spaces.to_actions(
+            actions, self.action_space, self.single_action_space
+        )
+        self._words, self.state, obs, told = _step_all(
+            self.env, self._words, self.state, actions, self.params
+        )
+        final, rewards, terminated, truncated, info = jax.device_get(told)
+        over = np.logical_or(terminated, truncated)
+        infos = {} if over.all() else _infos(info, ~over)
+        if over.any():
+            infos |= _last(final, info, over, self.observation_space)
+        obs = gymnasium_spaces.to_observation(obs, self.observation_space)
+        rewards = np.array(rewards, np.float64)
+        return obs, rewards, np.array(terminated), np.array(truncated), infos
+
+    def _seeds(self, seed: Any) -> list[int | None]:
+        if seed is None:
+            return [None] * self.num_envs
+        if isinstance(seed, int | np.integer):
+            return [int(seed) + i for i in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise ValueError(
+                f"{len(seed)} seeds for {self.num_envs} environments; give one number,"
+                " or one for each"
+            )
+        return [None if one is None else int(one) for one in seed]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _begin_all(env: Any, words: base.Array, params: Any) -> tuple:
+    return jax.vmap(lambda words: gymnasium_adapter.begin(env, words, params))(words)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _step_all(
+    env: Any, words: base.Array, states: Any, actions: base.Array, params: Any
+) -> tuple:
+    def one(words, state, action):
+        return gymnasium_adapter.step(env, words, state, action, params)
+
+    return jax.vmap(one)(words, states, actions)
+
+
+def _last(
+    final: Any, info: Mapping[str, Any], over: np.ndarray, space: spaces.Space
+) -> dict[str, Any]:
+    """What Gymnasium adds to the infos of a step that ended episodes."""
+    final = gymnasium_spaces.to_observation(final, space)
+    each = np.full(over.shape, None, object)
+    for i in np.flatnonzero(over):
+        each[i] = jax.tree.map(lambda x, i=i: x[i], final)
+    return {
+        "final_obs": each,
+        "_final_obs": over.copy(),
+        "final_info": _infos(info, over),
+        "_final_info": over.copy(),
+    }
+
+
+def _infos(info: Mapping[str, Any], of: np.ndarray) -> dict[str, Any]:
+    """What some environments tell, 0 for the others; a mask beside each value."""
+    told = {}
+    for name, value in info.items():
+        if isinstance(value, Mapping):
+            told[name] = _infos(value, of)
+        else:
+            told[name] = np.zeros_like(value)
+            told[name][of] = value[of]
+        told[f"_{name}"] = of.copy()
+    return told

@@ -1,0 +1,103 @@
+"""M3LLM's study as the runner wants it."""
+
+import contextlib
+import dataclasses
+import pathlib
+
+import jax
+
+from m3jax import base, routing
+from m3jax.reproductions import study as study_lib
+from m3jax.reproductions.m3llm import (
+    case_study,
+    claims,
+    measure,
+    pictures,
+    training,
+    variants,
+)
+from m3jax.train import typed_json
+
+
+class M3llmStudy:
+    """Routers of ``variants.py``, reference policies, and forecasts.
+
+    Args:
+      settings: of what size.
+    """
+
+    def __init__(self, settings: variants.Settings):
+        self._settings = settings
+        made = {n: dataclasses.asdict(v) for n, v in variants.VARIANTS.items()}
+        self.settings = {**typed_json.to_json(settings), "variants": made}
+
+    def units(self) -> list[study_lib.Unit]:
+        """Every variant, the references and the forecasts, at each seed."""
+        weights = {n: v.weight for n, v in variants.VARIANTS.items()}
+        weights |= {variants.REFERENCES: 0.7}
+        weights |= {variants.LINEAR: 0.5, variants.BURSTY: 0.2}
+        return [
+            study_lib.Unit(name, seed, weight)
+            for name, weight in weights.items()
+            for seed in range(self._settings.num_seeds)
+        ]
+
+    def prepare(self) -> None:
+        """Nothing: each process makes the world for itself."""
+
+    def run(self, unit: study_lib.Unit) -> study_lib.UnitResult:
+        """Trains and measures one variant at one seed."""
+        with self._compiling():
+            return self._measure(unit)
+
+    def _measure(self, unit):
+        settings, seed = self._settings, unit.seed
+        if unit.variant == variants.LINEAR:
+            return study_lib.UnitResult(measure.forecasts_linear(settings, seed))
+        if unit.variant == variants.BURSTY:
+            return study_lib.UnitResult(measure.forecasts_bursty(settings, seed))
+        world = routing.make_world(settings.world)
+        if unit.variant == variants.REFERENCES:
+            rows, arrays = measure.references(settings, seed, world)
+            return study_lib.UnitResult(rows, {}, arrays)
+        variant = variants.VARIANTS[unit.variant]
+        trained = training.train(settings, variant, seed, world)
+        rows, arrays = measure.router(settings, unit.variant, seed, trained, world)
+        if unit.variant == variants.FULL:
+            rows += case_study.measure(settings, seed, trained, world)
+        return study_lib.UnitResult(rows, trained.curves, arrays)
+
+    def conclude(self, results: study_lib.Results) -> list[base.Record]:
+        """Nothing takes the results of several units."""
+        del results
+        return []
+
+    @contextlib.contextmanager
+    def _compiling(self):
+        """Compiles as the settings say, and afterwards as before."""
+        name = "jax_disable_most_optimizations"
+        before = jax.config.read(name)
+        jax.config.update(name, self._settings.compiles_quickly)
+        try:
+            yield
+        finally:
+            jax.config.update(name, before)
+
+    def verdicts(self, results: study_lib.Results) -> list[study_lib.Verdict]:
+        """Judges the claims."""
+        return claims.verdicts(results.records)
+
+    def summarise(self, results: study_lib.Results) -> str:
+        """Tables of what the verdicts rest on."""
+        return claims.tables(results.records)
+
+    def draw(
+        self, results: study_lib.Results, folder: pathlib.Path
+    ) -> list[pathlib.Path]:
+        """Draws all pictures."""
+        return pictures.draw(self._settings, results, folder)
+
+
+def make_study(size: str) -> M3llmStudy:
+    """The study of a size: "laptop" or "smoke"."""
+    return M3llmStudy(variants.smoke() if size == "smoke" else variants.Settings())

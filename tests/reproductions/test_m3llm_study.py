@@ -1,0 +1,113 @@
+"""M3LLM's study: its verdicts from records whose truth is known, and one small run."""
+
+import json
+
+import numpy as np
+import pytest
+
+from m3jax import base, routing
+from m3jax.reproductions import runner
+from m3jax.reproductions.m3llm import claims, measure, variants
+from m3jax.routing import answers
+
+
+def make_rows():
+    """Records of three seeds in which every claim holds, with hardly any noise."""
+    rng = np.random.default_rng(0)
+    full = dict.fromkeys(claims.METRICS, 0.8)
+    values = {name: dict(full) for name in variants.VARIANTS}
+    for name in ("random", variants.SEMANTIC, variants.NETWORK):
+        values[name] = dict.fromkeys(claims.METRICS, 0.5)
+    values[variants.ORACLE] = dict.fromkeys(claims.METRICS, 0.85)
+    values[variants.LOCAL] = {"task_accuracy": 0.5}
+    values[variants.CENTRAL] = {"task_accuracy": 0.6}
+    values[variants.NO_ASEM] |= {"stability": 0.5}
+    values[variants.NO_MCP] |= {"llm_quality": 0.5}
+    values[variants.PROJECTED] |= {"reward": 0.82}
+    for name in variants.VARIANTS:
+        values[name] |= {"env_steps_to_95_percent": 100.0, "recovery_steps": 1.0}
+        values[name] |= {"gradient_cosine": -0.1, "accuracy_after_failure": 0.7}
+        values[name] |= {measure.SURVIVOR: 0.7}
+    values[variants.JOINT] |= {"env_steps_to_95_percent": 140.0}
+    values[variants.NO_ASEM] |= {"recovery_steps": 4.0}
+    errors = {"ASEM": 0.5, "Kalman": 0.48, "EWMA": 0.7, "AR(1)": 0.6}
+    for name in (variants.LINEAR, variants.BURSTY):
+        values[name] = {f"forecast_error/{n}": e for n, e in errors.items()}
+    values["case, random"] = {"weight_of_own": 0.3, "task_accuracy": 0.4}
+    values["expert: sign"] = {"accuracy/sign": 0.9}
+    return [
+        base.Record("m3llm", name, None, seed, metric, v + 1e-3 * rng.normal(), "1")
+        for name, metrics in values.items()
+        for metric, v in metrics.items()
+        for seed in range(3)
+    ]
+
+
+def replaced(rows, variant, metric, value):
+    wanted = variant, metric
+    return [
+        row._replace(value=value) if (row.variant, row.metric) == wanted else row
+        for row in rows
+    ]
+
+
+def test_claims_hold_where_the_records_say_so():
+    found = claims.verdicts(make_rows())
+    assert [v.claim for v in found if v.verdict != "holds"] == []
+    assert len(found) >= 17
+
+
+@pytest.mark.parametrize(
+    ("variant", "metric", "value", "claim"),
+    [
+        (variants.FULL, "channel_quality", 0.55, "Channel quality"),
+        (variants.FULL, "snr_quality", 0.7, "SNR quality"),
+        (variants.FULL, "task_accuracy", 0.45, "Task accuracy is not lower"),
+        (variants.JOINT, "env_steps_to_95_percent", 110.0, "decoupled critics"),
+        (variants.LINEAR, "forecast_error/ASEM", 0.6, "Kalman"),
+        (variants.FULL, "accuracy_after_failure", 0.6, "expert fails"),
+        (variants.FULL, "reward", 0.7, "oracle"),
+    ],
+)
+def test_a_claim_that_the_records_contradict_fails(variant, metric, value, claim):
+    found = claims.verdicts(replaced(make_rows(), variant, metric, value))
+    told = {v.claim: v.verdict for v in found}
+    assert [told[c] for c in told if claim in c] == ["fails"]
+
+
+def test_tables_name_every_policy_and_ablation():
+    text = claims.tables(make_rows())
+    for name in (*variants.VARIANTS, variants.LOCAL, "case, random", "EWMA"):
+        assert name in text
+
+
+def test_recovery_counts_the_steps_after_the_burst():
+    settings = variants.Settings(burst_from=4, burst_until=8)
+    rewards = np.array([1.0] * 4 + [0.2] * 4 + [0.5, 0.8, 0.96, 1.0])
+    assert measure.recovery(settings, rewards) == 2.0
+    assert measure.recovery(settings, np.minimum(rewards, [1] * 4 + [0.3] * 8)) == 4.0
+
+
+@pytest.mark.slow
+def test_the_smoke_study_runs_whole(tmp_path):
+    text = runner.run("m3llm", "smoke", tmp_path, num_workers=0)
+    verdicts = json.loads((tmp_path / "verdicts.json").read_text())
+    assert len(verdicts) >= 17 and "| M3LLM |" in text
+    for name in ("training", "policies", "ablations", "burst", "interference"):
+        assert (tmp_path / "plots" / f"{name}.png").stat().st_size > 5_000
+
+
+def test_answers_are_scored_in_situations_of_any_number():
+    config = variants.smoke().world
+    made = routing.make_world(config)
+    num_experts = len(made.pool.config.experts)
+    rows = np.arange(5) % num_experts, np.arange(5) % config.num_examples
+    snr_db = np.full((5, num_experts), 30.0, np.float32)
+    own = np.eye(num_experts, dtype=np.float32)[rows[0]]
+    args = made.pool, made.test_said
+    found = answers.answer_rows(*args, *rows, own, snr_db)
+    assert found.shape == (5,) and set(np.unique(found)) <= {0.0, 1.0}
+    nothing = answers.answer_rows(*args, *rows, own, snr_db - 90.0)
+    assert found.mean() >= nothing.mean()
+    core = np.asarray(made.params.tasks.core)
+    assert (np.diag(made.calibration.competence) > 0.3).all() and core.all(1).sum() == 0
