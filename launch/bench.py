@@ -17,7 +17,10 @@ from benchmarks import harness, report
 from m3jax.evals import plots
 from m3jax.train import typed_json
 
-GROUPS = ("training", "startup", "grid", "links", "tokens")
+GROUPS = (
+    *("training", "startup", "grid", "links", "tokens"),
+    *("retrieval", "sac"),
+)
 
 _ONLY = flags.DEFINE_multi_enum("only", None, GROUPS, "A group; all if unset.")
 _OUT = flags.DEFINE_string(
