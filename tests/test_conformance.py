@@ -77,48 +77,36 @@ SYSTEMS = {
         (r"(image|audio)_(encoder|projector)", "decoder/[a-z_]+"),
     ),
 }
-# Environments, parameters that one trace must serve (an episode of the first ones is
-# short), and whether episodes begin by chance.
+# Environments, and parameters of short episodes that one trace must serve; with the
+# first of them, episodes begin by chance.
 SHORT = wireless.Wireless().default_params._replace(max_steps=3)
 BUSY = SHORT._replace(
     max_steps=5, events=events.all_on(), report_loss=0.2, task_change=0.5
 )
+RANGES = randomised.Range(SHORT, SHORT), randomised.Range(SHORT, BUSY)
 ENVIRONMENTS = {
     **{
         f"wireless_{actions}_{mode}": (
             wireless.Wireless(actions, mode, show_mask=mode == "calibrated"),
             (SHORT, BUSY),
-            True,
         )
         for actions in wireless.ACTIONS
         for mode in wireless.MODES
     },
-    "randomised": (
-        randomised.Randomised(wireless.Wireless()),
-        (randomised.Range(SHORT, SHORT), randomised.Range(SHORT, BUSY)),
-        True,
+    "randomised": (randomised.Randomised(wireless.Wireless()), RANGES),
+    "probe": (
+        probes.Probe(),
+        (
+            *(probes.observed(), probes.acting_on_observed(), probes.constant()),
+            *(probes.acting(), probes.two_steps(), probes.time_limit()),
+        ),
     ),
-    **{
-        f"probe_{table.__name__}": (
-            probes.Probe(),
-            (table(), probes.two_steps()),
-            chance,
-        )
-        for table, chance in (
-            (probes.constant, False),
-            (probes.observed, True),
-            (probes.two_steps, False),
-            (probes.acting, False),
-            (probes.acting_on_observed, True),
-            (probes.time_limit, False),
-        )
-    },
-    "probe_continuous": (
+    "continuous_probe": (
         probes.Probe(continuous=True),
         (probes.acting_on_observed(), probes.acting()),
-        True,
     ),
 }
+QUICK_ENVIRONMENTS = ("probe", "continuous_probe")
 FOLDER = pathlib.Path(__file__).parents[1] / "configs"
 CONFIGS = {
     "tokcom": (
@@ -152,10 +140,17 @@ def test_link_keeps_its_contract(name):
 
 
 @pytest.mark.usefixtures("quick_compilation")
-@pytest.mark.parametrize("name", ENVIRONMENTS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        if name in QUICK_ENVIRONMENTS
+        else pytest.param(name, marks=pytest.mark.slow)
+        for name in ENVIRONMENTS
+    ],
+)
 def test_environment_keeps_its_contract(name):
-    env, variants, draws = ENVIRONMENTS[name]
-    environments.check_environment(env, variants, jax.random.key(4), draws)
+    environments.check_environment(*ENVIRONMENTS[name], jax.random.key(4))
 
 
 @pytest.mark.usefixtures("quick_compilation")

@@ -24,6 +24,7 @@ def get_config(variant):
     return module.get_config(variant)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_broken_off_ends_like_an_unbroken_one(tmp_path, monkeypatch):
     config = get_config("smoke")
     whole = routing.train(config, tmp_path / "whole", show_progress=False)

@@ -46,10 +46,11 @@ def check_environment(
 
     Args:
       env: the environment.
-      variants: parameters that differ in values only. With the first ones, an episode
-        must end within ``num_steps`` random actions.
+      variants: parameters that differ in values only. An episode must end within
+        ``num_steps`` random actions.
       key: random key.
-      draws: whether episodes begin by chance, so that another key gives another one.
+      draws: whether episodes begin by chance, with the first of them, so that another
+        key gives another one.
       num_steps: how many to play.
       num_envs: environments that play, at least 2.
       tolerance: between jit, vmap and eager, absolute and relative.
@@ -62,24 +63,31 @@ def check_environment(
       >>> tables = [probes.time_limit(), probes.two_steps()]
       >>> check_environment(probes.Probe(), tables, jax.random.key(0), draws=False)
     """
-    keys = jax.random.split(key, 4)
-    params = variants[0]
-    step = _check_traces(env, variants, keys[0])
-    _check_keys(env, params, keys[1], draws)
-    played = _play(env, params, keys[2], num_envs, num_steps)
-    for one in played:
-        _check_told(env, params, one)
-    _check_transforms(env, params, step, played[:num_envs], tolerance)
-    _check_ends(params, step, [one for one in played if one.over], keys[3])
-    obs = [_leaves(one.out[0]) for one in played]
-    _check_last_observations(played, varied=any(map(_unlike(obs[0]), obs)))
+    trace_key, begin_key, *keys = jax.random.split(key, 2 + len(variants))
+    reset, step = _check_traces(env, variants, trace_key)
+    _check_keys(env, variants[0], reset, begin_key, draws)
+    batch = (
+        jax.jit(jax.vmap(env.reset, (0, None))),
+        jax.jit(jax.vmap(env.step, (0, 0, 0, None))),
+    )
+    for params, one_key in zip(variants, keys, strict=True):
+        play_key, end_key = jax.random.split(one_key)
+        keys = jax.random.split(play_key, (num_steps + 1, num_envs))
+        played = _play(env.action_space(params), params, batch, keys)
+        for one in played:
+            _check_told(env, params, one)
+        _check_transforms(env, params, step, played[:num_envs], tolerance)
+        _check_ends(params, step, [one for one in played if one.over], end_key)
+        _check_last_observations(played)
 
 
-def _check_traces(env: Any, variants: Sequence[Any], key: base.Array) -> Callable:
+def _check_traces(
+    env: Any, variants: Sequence[Any], key: base.Array
+) -> tuple[Callable, Callable]:
     """One trace for all parameters, and for a step from a reset and from a step.
 
     Returns:
-      The compiled step.
+      Reset and step, compiled.
     """
     counted = [traces.CountTraces(fn) for fn in (env.reset, env.step)]
     reset, step = (jax.jit(fn) for fn in counted)
@@ -100,39 +108,38 @@ def _check_traces(env: Any, variants: Sequence[Any], key: base.Array) -> Callabl
             f"{name} was traced {one.count} times for {len(variants)} parameters; what"
             " should be data is static, or the state changes its types."
         )
-    return step
+    return reset, step
 
 
-def _check_keys(env: Any, params: Any, key: base.Array, draws: bool) -> None:
+def _check_keys(
+    env: Any, params: Any, reset: Callable, key: base.Array, draws: bool
+) -> None:
     """Keys are consumed once, and decide; nothing is compiled for the former."""
     action = env.action_space(params).sample(key)
     with jax.debug_key_reuse(True):
         state = jax.jit(env.reset).eval_shape(key, params)[1]
         jax.jit(env.step).trace(key, state, action, params)
-    reset = jax.jit(env.reset)
-    first, again, other = (
-        _leaves(reset(k, params)[0]) for k in (key, key, jax.random.fold_in(key, 1))
+    first, again, *others = (
+        _leaves(reset(k, params)[0]) for k in (key, key, *jax.random.split(key, 16))
     )
     assert not _unlike(first)(again), "one key gives two episodes."
     if draws:
-        assert _unlike(first)(other), "two keys give one episode."
+        assert any(map(_unlike(first), others)), "all keys give one episode."
 
 
 def _play(
-    env: Any, params: Any, key: base.Array, num_envs: int, num_steps: int
+    space: Any, params: Any, batch: tuple[Callable, Callable], keys: base.Array
 ) -> list[Step]:
     """Random actions in some environments: their first steps, their second ones, ..."""
-    reset = jax.jit(jax.vmap(env.reset, (0, None)))
-    step = jax.jit(jax.vmap(env.step, (0, 0, 0, None)))
-    begin_key, *keys = jax.random.split(key, num_steps + 1)
-    state = reset(jax.random.split(begin_key, num_envs), params)[1]
+    reset, step = batch
+    state = reset(keys[0], params)[1]
     played = []
-    for one in keys:
-        both = jax.random.split(one, (2, num_envs))
-        action = jax.vmap(env.action_space(params).sample)(both[0])
-        out = step(both[1], state, action, params)
-        whole = Step(both[1], state, action, out)
-        played += [jax.tree.map(lambda x, i=i: x[i], whole) for i in range(num_envs)]
+    for row in keys[1:]:
+        both = jax.vmap(jax.random.split)(row)
+        action = jax.vmap(space.sample)(both[:, 0])
+        out = step(both[:, 1], state, action, params)
+        whole = Step(both[:, 1], state, action, out)
+        played += [jax.tree.map(lambda x, i=i: x[i], whole) for i in range(len(row))]
         state = out[1]
     return played
 
@@ -189,14 +196,13 @@ def _check_ends(
     raise AssertionError("fewer than two episodes have ended; give more num_steps.")
 
 
-def _check_last_observations(played: Sequence[Step], varied: bool) -> None:
+def _check_last_observations(played: Sequence[Step]) -> None:
     """Some final observation is not the first one of the next episode."""
-    told = [
-        (_leaves(one.out[5]["final_observation"]), _leaves(one.out[0]))
-        for one in played
-        if one.over
-    ]
-    assert not varied or any(_unlike(final)(obs) for final, obs in told), (
+    obs = [_leaves(one.out[0]) for one in played]
+    final = [_leaves(one.out[5]["final_observation"]) for one in played]
+    differ = [_unlike(a)(b) for a, b in zip(obs, final, strict=True)]
+    # Where all observations are the same, so are these.
+    assert any(differ) or not any(map(_unlike(final[0]), obs)), (
         "final observations are those of the next episodes."
     )
 
@@ -211,6 +217,7 @@ def _check_in(space: Any, x: Any, what: str) -> None:
         for name, part in inner.items():
             _check_in(part, x[name], f"{name!r} of {what}")
         return
+    assert not isinstance(x, Mapping), f"{what} is a mapping, its space is {space}."
     kinds = [(tuple(y.shape), jnp.dtype(y.dtype)) for y in (space, x)]
     assert kinds[0] == kinds[1], f"{what} is {kinds[1]}, its space says {kinds[0]}."
     assert bool(space.contains(x)), f"{what} is not within its space: {x}."

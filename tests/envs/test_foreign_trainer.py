@@ -48,6 +48,7 @@ def test_the_trainer_is_foreign():
     assert "m3jax" not in FOREIGN.read_text()
 
 
+@pytest.mark.slow
 def test_it_learns_whom_to_ask(ppo):
     env = wireless.Wireless(actions="subset")
     params = env.default_params
@@ -76,6 +77,7 @@ def test_it_learns_continuous_actions(ppo):
     assert rewards.mean() > 0.9
 
 
+@pytest.mark.slow
 def test_it_trains_on_gymnaxs_own_environment(ppo):
     gymnax = pytest.importorskip("gymnax")
     env, params = gymnax.make("CartPole-v1")

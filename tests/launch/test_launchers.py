@@ -218,9 +218,9 @@ def test_train_evaluate_and_describe_work_together(launch, tmp_path):
 @pytest.mark.parametrize(
     ("argv", "told"),
     [
-        ([], "name a system first.*of tokcom"),
+        ([], "name a system first.*of m3llm, tokcom"),
         (["--size=smoke"], "name a system first"),
-        (["nobody"], "no reproduction of 'nobody'; there are .'tokcom'"),
+        (["nobody"], "no reproduction of 'nobody'; there are .'m3llm', 'tokcom'"),
         (["tokcom", "--size=huge"], "size.*laptop"),
         (["tokcom", "smoke"], "what is 'smoke'"),
         (["tokcom", "--out=OTHER"], "results of other settings.*another --out"),

@@ -97,6 +97,7 @@ def test_the_smoke_study_runs_whole(tmp_path):
         assert (tmp_path / "plots" / f"{name}.png").stat().st_size > 5_000
 
 
+@pytest.mark.slow
 def test_answers_are_scored_in_situations_of_any_number():
     config = variants.smoke().world
     made = routing.make_world(config)

@@ -139,7 +139,10 @@ def test_a_stopped_study_says_what_is_kept_and_what_to_do(tmp_path):
 
 @pytest.mark.parametrize(
     ("system", "size", "message"),
-    [("nobody", "smoke", "there are .'tokcom'"), ("tokcom", "huge", "size must be")],
+    [
+        ("nobody", "smoke", "there are .'m3llm', 'tokcom'"),
+        ("tokcom", "huge", "size must be"),
+    ],
 )
 def test_an_unknown_study_is_named(system, size, message):
     with pytest.raises(ValueError, match=message):

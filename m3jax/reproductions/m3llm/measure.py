@@ -141,10 +141,10 @@ def recovery(settings: variants.Settings, rewards: np.ndarray) -> float:
 
 
 def steps_to(share: float, steps: list[float], values: list[float]) -> float:
-    """Where a curve first has risen by a share of its whole rise.
+    """Where a curve first has risen by a share of its rise to its last three values.
 
     Example:
-      >>> steps_to(0.5, [0, 10, 20], [1.0, 1.0, 3.0])
+      >>> steps_to(0.5, [0, 10, 20, 30, 40], [1.0, 1.0, 3.0, 3.0, 3.0])
       15.0
     """
     goal = values[0] + share * (np.mean(values[-3:]) - values[0])
