@@ -1,0 +1,172 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # M3LLM: which expert, over which link?
+#
+# Seven small experts, each behind a fading link; what they say crosses the link, is
+# weighed, and a task model answers. Who is asked is decided in two stages: retrieval
+# over descriptors, then CE-SAC on what ASEM makes of late and noisy reports. About five
+# minutes on two CPU cores; no network is needed.
+#
+# The measured study, with intervals over seeds: `python launch/reproduce.py m3llm`.
+
+# %%
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+
+from m3jax import routing, specialists
+from m3jax.data import words
+from m3jax.rl import sac_config
+from m3jax.routing import answers
+from m3jax.systems import m3llm
+from m3jax.systems.m3llm import ce_sac, context, playing, routing_env
+
+config = routing.WorldConfig(num_examples=40, asem_steps=300)
+world = routing.make_world(config)
+
+# %% [markdown]
+# ## Experts
+#
+# Accuracy of every expert on every task over a clean link. The diagonal is what each
+# was made for.
+
+# %%
+clean = world.accuracy[..., -1]
+fig, ax = plt.subplots(figsize=(5.2, 4.4))
+shown = ax.imshow(100 * clean, vmin=0, vmax=100, cmap="viridis")
+for task in range(len(clean)):
+    for expert in range(len(clean)):
+        value = 100 * clean[task, expert]
+        colour = "white" if value < 60 else "black"
+        ax.text(expert, task, f"{value:.0f}", ha="center", va="center", color=colour)
+ax.set_xticks(range(len(clean)), m3llm.EXPERTS, rotation=45, ha="right")
+ax.set_yticks(range(len(clean)), m3llm.EXPERTS)
+ax.set(xlabel="expert that is asked", ylabel="task", title="accuracy (%)")
+fig.colorbar(shown)
+plt.show()
+
+# %%
+fig, ax = plt.subplots(figsize=(6, 3.4))
+for task, name in enumerate(m3llm.EXPERTS):
+    ax.plot(
+        config.calibration_snrs_db, world.accuracy[task, task], marker="o", label=name
+    )
+ax.set(xlabel="SNR of the link (dB)", ylabel="accuracy", title="each task's own expert")
+ax.legend(frameon=False, fontsize="small")
+plt.show()
+
+# %% [markdown]
+# ## Stage 1: who may matter
+#
+# A question is compared with the questions in the experts' descriptors.
+
+# %%
+index = specialists.make_index()
+drawn = specialists.draw_examples(2, seed=3, split="test")
+for task in range(len(m3llm.EXPERTS)):
+    question = drawn.question[task, :1]
+    passing = np.flatnonzero(np.asarray(context.coarse_mask(index, question))[0])
+    names = ", ".join(m3llm.EXPERTS[i] for i in passing)
+    print(f"{words.decode(question[0].tolist()):45s} -> {names}")
+
+# %% [markdown]
+# ## ASEM: what the links are behind the reports
+
+# %%
+env, filtered = routing.make_env(config, uses_asem=True, uses_mcp=True, seed=0)
+params = routing_env.Params(world.params, world.train_bank, filtered)
+reports = routing.world.simulate(config, world.params, seed=99)
+standard = (reports.snr - filtered.mean) / filtered.std
+_, told = env.asem.apply(filtered.params, standard, reports.mask, method="filter")
+expected = filtered.mean + filtered.std * told.predicted.mean
+spread = filtered.std * told.predicted.std
+
+fig, ax = plt.subplots(figsize=(8, 3.2))
+t = np.arange(config.asem_length)
+low, high = (np.asarray(expected + s * 1.96 * spread)[0, :, 0] for s in (-1, 1))
+ax.fill_between(t, low, high, color="tab:blue", alpha=0.2, lw=0)
+ax.plot(t, expected[0, :, 0], color="tab:blue", label="expected, and 95 %")
+ax.plot(t, reports.snr[0, :, 0], "k.", ms=4, label="reported")
+ax.set(xlabel="step", ylabel="SNR (0: 5 dB, 1: 25 dB)", title="one link")
+ax.legend(frameon=False, fontsize="small")
+plt.show()
+
+# %% [markdown]
+# ## Stage 2: CE-SAC
+#
+# Two heads, four critics. The meter tells whether the two rewards pull the trunk the
+# same way.
+
+# %%
+settings = ce_sac.CeSacConfig(
+    sac=sac_config.SacConfig(
+        hidden=(64, 64),
+        num_envs=16,
+        chunk=100,
+        batch_size=128,
+        capacity=16_000,
+        warmup=1_600,
+        learning_rate=1e-3,
+        initial_temperature=0.1,
+    ),
+    anneal_steps=8,
+)
+learner = ce_sac.make_learner(settings, env, params)
+act = playing.make_act(settings, len(m3llm.EXPERTS))
+look = playing.make_player(env, act, num_envs=32, num_steps=20)
+state = jax.jit(learner.init)(jax.random.key(0))
+step = jax.jit(learner.step, donate_argnums=0)
+rewards, cosines = [], []
+for number in range(12):
+    state, metrics = step(state, (), jax.random.fold_in(jax.random.key(1), number))
+    played = look(state.params["actor"], params, jax.random.key(2))
+    rewards.append(float(played.reward.mean()))
+    cosines.append(float(metrics["gradient_cosine"]))
+
+fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3))
+steps = 1_600 * np.arange(1, 13)
+left.plot(steps, rewards)
+left.set(xlabel="environment steps", ylabel="combined reward, no noise")
+right.plot(steps, cosines)
+right.axhline(0, color="0.6", ls=":")
+right.set(xlabel="environment steps", ylabel="cosine of the two gradients")
+fig.tight_layout()
+plt.show()
+
+# %% [markdown]
+# ## Who answers right
+#
+# The same episodes for all: experts' tokens cross their links at the true SNRs, and the
+# task model answers.
+
+# %%
+tested = params._replace(bank=world.test_bank)
+plain = routing_env.RoutingEnv(env.inner)
+players = {"M3LLM": (env, act, state.params["actor"], tested)}
+for name, policy in playing.reference(plain).items():
+    players[name] = plain, policy, (), tested._replace(filter=None)
+for name, (where, policy, actor, given) in players.items():
+    play = playing.make_player(where, policy, num_envs=16, num_steps=50)
+    told = play(actor, given, jax.random.key(5))
+    rows = [
+        np.asarray(a).reshape(-1, *a.shape[2:])
+        for a in (told.task, told.example, told.weights, told.snr_db)
+    ]
+    right = answers.answer_rows(world.pool, world.test_said, *rows)
+    print(
+        f"{name:15s} accuracy {right.mean():.3f}"
+        f"   reward {float(told.reward.mean()):.3f}"
+        f"   semantic {float(told.info['semantic'].mean()):.3f}"
+        f"   channel {float(told.info['channel'].mean()):.3f}"
+    )
