@@ -153,11 +153,15 @@ plt.show()
 # %%
 tested = params._replace(bank=world.test_bank)
 plain = routing_env.RoutingEnv(env.inner)
-players = {"M3LLM": (env, act, state.params["actor"], tested)}
-for name, policy in playing.reference(plain).items():
-    players[name] = plain, policy, (), tested._replace(filter=None)
-for name, (where, policy, actor, given) in players.items():
-    play = playing.make_player(where, policy, num_envs=16, num_steps=50)
+reference = playing.make_player(plain, playing.reference(plain), 16, 50)
+unfiltered = tested._replace(filter=None)
+players = {
+    name: (reference, number, unfiltered)
+    for number, name in enumerate(playing.REFERENCES)
+}
+learned = playing.make_player(env, act, num_envs=16, num_steps=50)
+players["M3LLM"] = learned, state.params["actor"], tested
+for name, (play, actor, given) in players.items():
     told = play(actor, given, jax.random.key(5))
     rows = [
         np.asarray(a).reshape(-1, *a.shape[2:])

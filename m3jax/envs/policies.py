@@ -130,6 +130,38 @@ def best_subset(
     return members[best], earned[best]
 
 
+def best_heads(
+    env: wireless.Wireless, state: world.State, params: world.Params, most: int = 3
+) -> tuple[base.Array, base.Array]:
+    """The two heads that earn most in a state, each equal over a subset, by trying.
+
+    The expert head is equal over at most ``most`` experts, the channel head over some
+    of those: by equation 26 these are who is heard.
+
+    Args:
+      env: the environment, with ``actions="heads"``.
+      state: the truth.
+      params: the parameters.
+      most: experts at most; with more of them, R_2 and R_3 take away more than D gives.
+
+    Returns:
+      ``(action float32 [2, N], reward)``.
+
+    Raises:
+      ValueError: the environment has other actions.
+    """
+    if env.actions != "heads":
+        raise ValueError(
+            f"best_heads needs an environment of actions='heads', not {env.actions}"
+        )
+    pairs = jnp.asarray(routing.nested_subsets(params.tasks.num_experts, most))
+    tried = pairs / jnp.sum(pairs, axis=-1, keepdims=True)
+    earned = jax.vmap(lambda heads: env.score(state, heads, params)[0])(tried)
+    valid = ~jnp.any(pairs & ~state.events.live, axis=(1, 2))
+    best = jnp.argmax(jnp.where(valid, earned, -jnp.inf))
+    return tried[best], earned[best]
+
+
 def best_weights(
     env: wireless.Wireless,
     state: world.State,

@@ -1,5 +1,7 @@
 """Weights of experts: made valid, joined from two heads, and equal over a subset."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -107,6 +109,30 @@ def subset_index(members: base.Array) -> base.Array:
 def subset_members(index: base.Array, num_experts: int) -> base.Array:
     """The subset that is an action, bool ``[N]``: the inverse of `subset_index`."""
     return ((index + 1) >> jnp.arange(num_experts) & 1).astype(bool)
+
+
+def nested_subsets(num_experts: int, most: int) -> np.ndarray:
+    """Every subset of at most ``most`` experts, with every subset of it but the empty.
+
+    Args:
+      num_experts: N.
+      most: M, at least 1.
+
+    Returns:
+      bool ``[P, 2, N]``; row 1 of a pair is a subset of row 0.
+
+    Example:
+      >>> nested_subsets(2, 1).astype(int).tolist()
+      [[[1, 0], [1, 0]], [[0, 1], [0, 1]]]
+    """
+    pairs = [
+        (np.isin(np.arange(num_experts), outer), np.isin(np.arange(num_experts), inner))
+        for size in range(1, min(most, num_experts) + 1)
+        for outer in itertools.combinations(range(num_experts), size)
+        for part in range(1, size + 1)
+        for inner in itertools.combinations(outer, part)
+    ]
+    return np.array(pairs)
 
 
 def shares(num_experts: int, parts: int) -> np.ndarray:

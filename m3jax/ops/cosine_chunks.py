@@ -9,7 +9,7 @@ from jax import lax
 from m3jax import base
 from m3jax.ops import contrastive
 
-CHUNK = 8192
+CHUNK = 4096
 """Items that are scored at once, at most."""
 NAN_RANK = -2.0
 """What NaN counts as: below every cosine, and above what is masked."""

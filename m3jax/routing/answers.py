@@ -73,13 +73,13 @@ def answer_rows(
       said: what they say of the bank's examples.
       task: int ``[B]``, of K.
       example: int ``[B]``, of the task's M.
-      weights: float32 ``[B, N]``.
+      weights: float32 ``[B, N]``; for N above E, see ``end_to_end.make_batch``.
       snr_db: float32 ``[B, N]``.
 
     Returns:
       float32 ``[B]``, 1 where every word is right; B may be 0.
     """
-    run = _answerer(pool.config.link, len(pool.config.experts))
+    run = _answerer(pool.config.link)
     count = len(task)
     if not count:
         return np.zeros(0, np.float32)
@@ -101,15 +101,13 @@ def answer_rows(
 
 
 @functools.cache
-def _answerer(link: str, num_experts: int):
-    """One program for all situations and parameters."""
-    config = m3llm.Config(experts=m3llm.EXPERTS[:num_experts], link=link)
-    predict = m3llm.make_system(config).predict["answer"]
+def _answerer(link: str):
+    """One program for all situations and parameters; who speaks has spoken already."""
+    predict = m3llm.make_system(m3llm.Config(link=link)).predict["answer"]
 
     @jax.jit
-    def run(task_model, said, key, task, example, weights, snr_db):
-        batch = {name: rows[task, example] for name, rows in said._asdict().items()}
-        batch |= {"weights": weights, "snr_db": snr_db}
+    def run(task_model, said, key, *situations):
+        batch = end_to_end.make_batch(said, *situations)
         return predict(task_model, batch, key)["answer_accuracy"]
 
     return run

@@ -31,6 +31,8 @@ class WorldConfig:
       num_examples: of each task, of those that routers train on and of the test's.
       num_calibration: of those, on which the experts are measured.
       num_passing: experts that retrieval lets pass.
+      copies: devices that host each expert, each behind a link of its own; with C
+        copies of E experts there are N = C E links, expert e's at e, e + E, ...
       task_change: probability that a new task arrives with a step.
       fading_correlation: between the gains of neighbouring steps.
       burst_rate, failure_rate: probabilities of a step, of a burst of interference and
@@ -45,6 +47,7 @@ class WorldConfig:
     num_examples: int = 100
     num_calibration: int = 40
     num_passing: int = 4
+    copies: int = 1
     task_change: float = 0.2
     fading_correlation: float = 0.9
     burst_rate: float = 0.02
@@ -52,11 +55,11 @@ class WorldConfig:
     num_steps: int = 100
     calibration_snrs_db: tuple[float, ...] = (-10, -5, 0, 5, 10, 15, 25)
     asem: asem_lib.Config = dataclasses.field(default_factory=asem_lib.Config)
-    asem_series: int = 256
+    asem_series: int = 4096
     asem_length: int = 60
-    asem_steps: int = 600
+    asem_steps: int = 1500
     asem_batch: int = 32
-    asem_rate: float = 3e-3
+    asem_rate: float = 6e-3
 
 
 class World(NamedTuple):
@@ -65,7 +68,7 @@ class World(NamedTuple):
     Attributes:
       pool: the experts.
       params: of the wireless environment, with the experts' measured competences.
-      calibration: what those were fitted from.
+      calibration: what those were fitted from, by expert.
       accuracy: float64 ``[K, N, S]``, measured, by task, expert and SNR.
       train_bank, test_bank: what routers see of the examples.
       train_said, test_said: what experts say of them.
@@ -169,7 +172,7 @@ def _make_world(config: WorldConfig) -> World:
     fitted = calibration_lib.fit(np.array(snrs_db), accuracy, guess)
     local = specialists.load_pool((_LOCAL,))
     right = answers.answer(local, answers.say(local, drawn[1]), np.ones(1), np.inf)
-    banks = (specialists.make_bank(d, config.num_passing) for d in drawn)
+    banks = (_make_bank(config, d) for d in drawn)
     params = _wireless_params(config, fitted)
     scale = asem_lib.scale(simulate(config, params, _SCALE_SEED))
     return World(
@@ -178,11 +181,18 @@ def _make_world(config: WorldConfig) -> World:
     )
 
 
+def _make_bank(config: WorldConfig, drawn: specialists.Examples) -> routing_env.Bank:
+    """Whatever passes for an expert passes for its copies."""
+    bank = specialists.make_bank(drawn, config.num_passing)
+    return bank._replace(mask=jnp.tile(bank.mask, (1, 1, config.copies)))
+
+
 def _wireless_params(
     config: WorldConfig, fitted: calibration_lib.Calibration
 ) -> world.Params:
     named = tasks.specialists()
-    made = tasks.make_tasks(named.core, named.irrelevant, fitted.competence)
+    given = named.core, named.irrelevant, fitted.competence
+    made = tasks.make_tasks(*(np.tile(a, (1, config.copies)) for a in given))
     params = world.make_params(made)
     return params._replace(
         radio=params.radio._replace(fading_correlation=config.fading_correlation),

@@ -89,6 +89,25 @@ def test_unequal_weights_may_earn_more_but_never_less(key):
         policies.best_weights(wireless.Wireless("subset"), state, PARAMS, 4)
 
 
+def test_more_than_three_experts_never_pay_and_two_heads_earn_no_less(key):
+    heads = wireless.Wireless("heads")
+    states = jax.vmap(lambda k: RESET(k, PARAMS)[1])(jax.random.split(key, 32))
+
+    def bounds(state):
+        few, earned = policies.best_heads(heads, state, PARAMS)
+        _, most = policies.best_heads(heads, state, PARAMS, most=7)
+        replayed = heads.score(state, few, PARAMS)[0]
+        return earned, most, replayed, policies.best_subset(ENV, state, PARAMS)[1]
+
+    earned, most, replayed, one_head = jax.jit(jax.vmap(bounds))(states)
+    np.testing.assert_allclose(earned, most, rtol=1e-5)
+    np.testing.assert_allclose(earned, replayed, rtol=1e-5)
+    assert (np.asarray(earned) >= np.asarray(one_head) - 1e-5).all()
+    assert (np.asarray(earned) > np.asarray(one_head) + 1e-3).any()
+    with pytest.raises(ValueError, match="actions='heads'"):
+        policies.best_heads(ENV, jax.tree.map(lambda a: a[0], states), PARAMS)
+
+
 def seen(task, live, snr, reported=None):
     """An observation of these."""
     reported = np.ones(7) if reported is None else reported

@@ -63,6 +63,14 @@ def test_subsets_are_all_nonempty_ones_and_numbers_invert():
     np.testing.assert_array_equal(back, rows)
 
 
+def test_nested_subsets_are_all_pairs_of_a_subset_and_a_part_of_it():
+    pairs = routing.nested_subsets(4, most=4)
+    assert len({pair.tobytes() for pair in pairs}) == len(pairs) == 3**4 - 2**4
+    assert (pairs[:, 0] >= pairs[:, 1]).all() and pairs.any(-1).all()
+    few = routing.nested_subsets(5, most=2)
+    assert few[:, 0].sum(-1).max() == 2 and len(few) == 5 + 10 * 3
+
+
 def test_too_many_experts_for_subsets_are_refused():
     with pytest.raises(ValueError, match="actions='weights'"):
         routing.subsets(13)

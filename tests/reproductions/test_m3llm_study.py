@@ -25,11 +25,16 @@ def make_rows():
     values[variants.NO_MCP] |= {"llm_quality": 0.5}
     values[variants.PROJECTED] |= {"reward": 0.82}
     for name in variants.VARIANTS:
-        values[name] |= {"env_steps_to_95_percent": 100.0, "recovery_steps": 1.0}
+        values[name] |= {"convergence_steps": 100.0, "recovery_steps": 1.0}
         values[name] |= {"gradient_cosine": -0.1, "accuracy_after_failure": 0.7}
         values[name] |= {measure.SURVIVOR: 0.7}
-    values[variants.JOINT] |= {"env_steps_to_95_percent": 140.0}
-    values[variants.NO_ASEM] |= {"recovery_steps": 4.0}
+    values[variants.JOINT] |= {"convergence_steps": 140.0}
+    for name in variants.VARIANTS:
+        values[name] |= {"lost_in_burst_steps": 1.0}
+    values[variants.NO_ASEM] |= {"recovery_steps": 4.0, "lost_in_burst_steps": 3.0}
+    policies = ("random", variants.SEMANTIC, variants.NETWORK, variants.ORACLE)
+    for name in (*policies, variants.LOCAL, variants.CENTRAL):
+        values[name + variants.ALONE] = dict(values[name])
     errors = {"ASEM": 0.5, "Kalman": 0.48, "EWMA": 0.7, "AR(1)": 0.6}
     for name in (variants.LINEAR, variants.BURSTY):
         values[name] = {f"forecast_error/{n}": e for n, e in errors.items()}
@@ -54,7 +59,7 @@ def replaced(rows, variant, metric, value):
 def test_claims_hold_where_the_records_say_so():
     found = claims.verdicts(make_rows())
     assert [v.claim for v in found if v.verdict != "holds"] == []
-    assert len(found) >= 17
+    assert len(found) >= 27
 
 
 @pytest.mark.parametrize(
@@ -63,7 +68,7 @@ def test_claims_hold_where_the_records_say_so():
         (variants.FULL, "channel_quality", 0.55, "Channel quality"),
         (variants.FULL, "snr_quality", 0.7, "SNR quality"),
         (variants.FULL, "task_accuracy", 0.45, "Task accuracy is not lower"),
-        (variants.JOINT, "env_steps_to_95_percent", 110.0, "decoupled critics"),
+        (variants.JOINT, "convergence_steps", 110.0, "decoupled critics"),
         (variants.LINEAR, "forecast_error/ASEM", 0.6, "Kalman"),
         (variants.FULL, "accuracy_after_failure", 0.6, "expert fails"),
         (variants.FULL, "reward", 0.7, "oracle"),
@@ -72,17 +77,22 @@ def test_claims_hold_where_the_records_say_so():
 def test_a_claim_that_the_records_contradict_fails(variant, metric, value, claim):
     found = claims.verdicts(replaced(make_rows(), variant, metric, value))
     told = {v.claim: v.verdict for v in found}
-    assert [told[c] for c in told if claim in c] == ["fails"]
+    alone = variants.ALONE
+    assert [told[c] for c in told if claim in c and alone not in c] == ["fails"]
+    assert [told[c] for c in told if claim in c and alone in c] in ([], ["holds"])
 
 
 def test_tables_name_every_policy_and_ablation():
     text = claims.tables(make_rows())
     for name in (*variants.VARIANTS, variants.LOCAL, "case, random", "EWMA"):
         assert name in text
+    alone = claims.policies(make_rows(), variants.ALONE)
+    assert alone[0] == variants.FULL + variants.ALONE
+    assert all(name.endswith(variants.ALONE) for name in alone) and len(alone) == 7
 
 
 def test_recovery_counts_the_steps_after_the_burst():
-    settings = variants.Settings(burst_from=4, burst_until=8)
+    settings = variants.Settings(burst_from=4, burst_until=8, test_envs=1)
     rewards = np.array([1.0] * 4 + [0.2] * 4 + [0.5, 0.8, 0.96, 1.0])
     assert measure.recovery(settings, rewards) == 2.0
     assert measure.recovery(settings, np.minimum(rewards, [1] * 4 + [0.3] * 8)) == 4.0
@@ -92,8 +102,9 @@ def test_recovery_counts_the_steps_after_the_burst():
 def test_the_smoke_study_runs_whole(tmp_path):
     text = runner.run("m3llm", "smoke", tmp_path, num_workers=0)
     verdicts = json.loads((tmp_path / "verdicts.json").read_text())
-    assert len(verdicts) >= 17 and "| M3LLM |" in text
-    for name in ("training", "policies", "ablations", "burst", "interference"):
+    assert len(verdicts) >= 27 and "| M3LLM |" in text
+    names = ("training", "policies", "policies_one_device", "ablations", "burst")
+    for name in (*names, "interference"):
         assert (tmp_path / "plots" / f"{name}.png").stat().st_size > 5_000
 
 

@@ -11,6 +11,7 @@ from m3jax.reproductions import study as study_lib
 from m3jax.reproductions.m3llm import (
     case_study,
     claims,
+    forecasts,
     measure,
     pictures,
     training,
@@ -34,8 +35,8 @@ class M3llmStudy:
     def units(self) -> list[study_lib.Unit]:
         """Every variant, the references and the forecasts, at each seed."""
         weights = {n: v.weight for n, v in variants.VARIANTS.items()}
-        weights |= {variants.REFERENCES: 0.7}
-        weights |= {variants.LINEAR: 0.5, variants.BURSTY: 0.2}
+        weights |= {variants.REFERENCES: 0.5, variants.REFERENCES + variants.ALONE: 0.2}
+        weights |= {variants.LINEAR: 0.2, variants.BURSTY: 0.2}
         return [
             study_lib.Unit(name, seed, weight)
             for name, weight in weights.items()
@@ -51,19 +52,21 @@ class M3llmStudy:
             return self._measure(unit)
 
     def _measure(self, unit):
-        settings, seed = self._settings, unit.seed
-        if unit.variant == variants.LINEAR:
-            return study_lib.UnitResult(measure.forecasts_linear(settings, seed))
-        if unit.variant == variants.BURSTY:
-            return study_lib.UnitResult(measure.forecasts_bursty(settings, seed))
-        world = routing.make_world(settings.world)
-        if unit.variant == variants.REFERENCES:
-            rows, arrays = measure.references(settings, seed, world)
+        settings, name, seed = self._settings, unit.variant, unit.seed
+        if name == variants.LINEAR:
+            return study_lib.UnitResult(forecasts.linear(settings, seed))
+        if name == variants.BURSTY:
+            return study_lib.UnitResult(forecasts.bursty(settings, seed))
+        if name.startswith(variants.REFERENCES):
+            suffix = name.removeprefix(variants.REFERENCES)
+            where = variants.VARIANTS[variants.FULL + suffix]
+            rows, arrays = measure.references(settings, where, seed, suffix)
             return study_lib.UnitResult(rows, {}, arrays)
-        variant = variants.VARIANTS[unit.variant]
+        variant = variants.VARIANTS[name]
+        world = routing.make_world(settings.world_of(variant))
         trained = training.train(settings, variant, seed, world)
-        rows, arrays = measure.router(settings, unit.variant, seed, trained, world)
-        if unit.variant == variants.FULL:
+        rows, arrays = measure.router(settings, name, seed, trained, world)
+        if not variant.has_copies:
             rows += case_study.measure(settings, seed, trained, world)
         return study_lib.UnitResult(rows, trained.curves, arrays)
 

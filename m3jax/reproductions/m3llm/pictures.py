@@ -33,8 +33,11 @@ def draw(
     """
     figures = {
         "training": _training(results),
-        "policies": _bars(results, [variants.FULL, *claims.policies(results.records)]),
-        "ablations": _bars(results, list(variants.VARIANTS)),
+        "policies": _bars(results, claims.policies(results.records, "")),
+        "policies_one_device": _bars(
+            results, claims.policies(results.records, variants.ALONE)
+        ),
+        "ablations": _bars(results, claims.trained(results.records)),
         "burst": _burst(settings, results),
         "interference": _interference(results),
     }

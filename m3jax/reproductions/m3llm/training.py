@@ -21,13 +21,16 @@ class Trained(NamedTuple):
       env: its environment.
       params: of that, with the bank of the test.
       act: its policy without noise.
-      actor: parameters of that.
-      curves: "env_steps", "reward" of the looks, "gradient_cosine" by learner step.
+      play: plays episodes of the test with it.
+      actor: parameters of both.
+      curves: "env_steps" and "reward" of the looks, and "gradient_cosine" by step of
+        the learner.
     """
 
     env: routing_env.RoutingEnv
     params: routing_env.Params
     act: playing.Act
+    play: playing.Player
     actor: base.Params
     curves: dict[str, list[float]]
 
@@ -37,8 +40,8 @@ class _Programs(NamedTuple):
 
     init: Callable[..., base.TrainState]
     step: Callable[..., tuple[base.TrainState, base.Metrics]]
-    look: Callable[..., base.Array]
     act: playing.Act
+    play: playing.Player
 
 
 def train(
@@ -61,7 +64,7 @@ def train(
       What came of it.
     """
     env, filtered = routing.make_env(
-        settings.world, variant.uses_asem, variant.uses_mcp, seed
+        settings.world_of(variant), variant.uses_asem, variant.uses_mcp, seed
     )
     params = routing_env.Params(world.params, world.train_bank, filtered)
     programs = _programs(settings, variant, env, world)
@@ -71,22 +74,24 @@ def train(
     state = programs.init(given, root)
 
     def look() -> float:
-        return float(programs.look(state.params["actor"], params, look_key))
+        played = programs.play(state.params["actor"], params, look_key)
+        return float(played.reward.mean())
 
-    curves: dict[str, list[float]] = {"env_steps": [0.0], "reward": [look()]}
+    first, each = _env_steps(settings, variant)
+    curves: dict[str, list[float]] = {"env_steps": [float(first)], "reward": [look()]}
     curves["gradient_cosine"] = []
-    for number in range(1, settings.learner_steps + 1):
+    for number in range(1, settings.looks[-1] + 1):
         state, metrics = programs.step(given, state, jax.random.fold_in(root, number))
         if "gradient_cosine" in metrics:
             curves["gradient_cosine"].append(float(metrics["gradient_cosine"]))
-        if number % settings.look_every == 0:
-            steps = number * _env_steps(settings, variant)
-            curves["env_steps"].append(float(steps))
+        if number in settings.looks:
+            curves["env_steps"].append(float(first + number * each))
             curves["reward"].append(look())
     if not np.isfinite(curves["reward"]).all():
         raise FloatingPointError(f"the reward is not finite at seed {seed}")
     tested = params._replace(bank=world.test_bank)
-    return Trained(env, tested, programs.act, state.params["actor"], curves)
+    actor = state.params["actor"]
+    return Trained(env, tested, programs.act, programs.play, actor, curves)
 
 
 _made: dict[str, _Programs] = {}
@@ -105,8 +110,12 @@ def _programs(
 
 
 def _compile(settings, variant, env, world) -> _Programs:
+    sac = settings.ce_sac.sac
+    if variant.discount is not None:
+        sac = dataclasses.replace(sac, discount=variant.discount)
     config = dataclasses.replace(
         settings.ce_sac,
+        sac=sac,
         is_decoupled=variant.is_decoupled,
         projects=variant.projects,
         is_split=variant.is_split,
@@ -121,22 +130,24 @@ def _compile(settings, variant, env, world) -> _Programs:
         return end_to_end.make_learner(through, env, params, system, task_model, said)
 
     act = playing.make_act(config, world.params.tasks.num_experts)
-    player = playing.make_player(env, act, settings.look_envs, settings.look_steps)
+    sizes = settings.test_envs, settings.world.num_steps
     return _Programs(
         init=jax.jit(lambda given, key: make(*given).init(key, ())),
         step=jax.jit(
             lambda given, state, key: make(*given).step(state, (), key),
             donate_argnums=1,
         ),
-        look=lambda actor, params, key: player(actor, params, key).reward.mean(),
         act=act,
+        play=playing.make_player(env, act, *sizes),
     )
 
 
-def _env_steps(settings: variants.Settings, variant: variants.Variant) -> int:
-    """Environment steps that one step of the learner takes."""
+def _env_steps(
+    settings: variants.Settings, variant: variants.Variant
+) -> tuple[int, int]:
+    """Environment steps before the first step of the learner, and in each."""
     sac = settings.ce_sac.sac
     if variant.is_end_to_end:
         through: Any = settings.end_to_end
-        return through.chunk * through.collect_steps * sac.num_envs
-    return sac.chunk * sac.collect_steps * sac.num_envs
+        return 0, through.chunk * through.collect_steps * sac.num_envs
+    return sac.warmup, sac.chunk * sac.collect_steps * sac.num_envs

@@ -29,7 +29,7 @@ class Said(NamedTuple):
     """What the experts say of each example of the bank, and what is right.
 
     Attributes:
-      tokens: float32 ``[K, M, N, L, D]``.
+      tokens: float32 ``[K, M, E, L, D]``, of E experts.
       question: int32 ``[K, M, Q]``.
       answer: int32 ``[K, M, A]``.
     """
@@ -37,6 +37,32 @@ class Said(NamedTuple):
     tokens: base.Array
     question: base.Array
     answer: base.Array
+
+
+def make_batch(
+    said: Said,
+    task: base.Array,
+    example: base.Array,
+    weights: base.Array,
+    snr_db: base.Array,
+) -> base.Batch:
+    """What the data plane is to do in B situations.
+
+    Args:
+      said: what the experts say.
+      task: int32 ``[B]``.
+      example: int32 ``[B]``, of the bank.
+      weights: ``[B, N]``; where N is a multiple of E, devices host copies of experts,
+        expert e's being e, e + E, ...
+      snr_db: ``[B, N]``.
+
+    Returns:
+      A batch of ``m3jax.systems.m3llm.make_system``.
+    """
+    picked = {name: rows[task, example] for name, rows in said._asdict().items()}
+    copies = weights.shape[1] // said.tokens.shape[2]
+    picked["tokens"] = jnp.tile(picked["tokens"], (1, copies, 1, 1))
+    return {**picked, "weights": weights, "snr_db": snr_db}
 
 
 @dataclasses.dataclass
@@ -127,12 +153,8 @@ def make_learner(
             met.wireless, actions, env_params.wireless
         )
         snr_db = met.wireless.history[:, 0]
-        row = met.wireless.task, met.example
-        batch = {
-            **{name: rows[row] for name, rows in said._asdict().items()},
-            "weights": weights.final,
-            "snr_db": snr_db,
-        }
+        situations = met.wireless.task, met.example, weights.final, snr_db
+        batch = make_batch(said, *situations)
         nll, metrics = data_plane.loss(task_model, batch, link_key)
         earned = env_params.wireless.rewards
         quality = rewards.normalised(snr_db, (earned.min_snr_db, earned.max_snr_db))

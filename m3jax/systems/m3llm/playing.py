@@ -49,19 +49,37 @@ def make_act(config: ce_sac.CeSacConfig, num_experts: int) -> Act:
     return act
 
 
-def reference(env: routing_env.RoutingEnv) -> dict[str, Act]:
-    """The policies of ``envs.policies``, as actions of this environment."""
+REFERENCES = (
+    *("random", "uniform", "semantic_first", "network_first", "greedy_product"),
+    "oracle",
+)
+"""Policies that do not learn, in the order of their numbers."""
 
-    def wrap(policy: policies.Policy) -> Act:
-        def act(actor, key, obs, state, params):
-            del actor, obs
-            inner = state.wireless, params.wireless
-            return env.inner.from_subset(policy(key, state.seen, *inner))
 
-        return act
+def reference(env: routing_env.RoutingEnv) -> Act:
+    """The policies of ``envs.policies``, as one whose ``actor`` is their number.
 
+    ``oracle`` is the best of both heads in the true state (``policies.best_heads``).
+    So that all of them are compiled once, the number may be traced.
+    """
     made = policies.make_policies(env.inner)
-    return {name: wrap(policy) for name, policy in made.items()}
+
+    def wrap(name: str):
+        if name == "oracle":
+            return lambda key, state, params: policies.best_heads(
+                env.inner, state.wireless, params.wireless
+            )[0]
+        return lambda key, state, params: env.inner.from_subset(
+            made[name](key, state.seen, state.wireless, params.wireless)
+        )
+
+    branches = [wrap(name) for name in REFERENCES]
+
+    def act(actor, key, obs, state, params):
+        del obs
+        return jax.lax.switch(actor, branches, key, state, params)
+
+    return act
 
 
 def make_player(

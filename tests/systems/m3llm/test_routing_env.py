@@ -121,10 +121,10 @@ def test_links_and_rewards_are_those_of_the_environment_inside(key, tiny_world):
 
 def test_policies_meet_the_same_and_none_beats_the_oracle(key, tiny_world):
     params = tiny_world.make_params()
-    acts = playing.reference(PLAIN)
+    play = playing.make_player(PLAIN, playing.reference(PLAIN), 4, 6)
     played = {
-        name: playing.make_player(PLAIN, act, 4, 6)((), params, key)
-        for name, act in acts.items()
+        name: play(number, params, key)
+        for number, name in enumerate(playing.REFERENCES)
     }
     assert set(played) == set(policies.make_policies(PLAIN.inner))
     best = played["oracle"]
