@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from m3jax import base, routing
-from m3jax.reproductions import runner
-from m3jax.reproductions.m3llm import claims, measure, variants
+from m3jax.reproductions import runner, study
+from m3jax.reproductions.m3llm import claims, m3llm_study, measure, variants
 from m3jax.routing import answers
 
 
@@ -26,9 +26,11 @@ def make_rows():
     values[variants.PROJECTED] |= {"reward": 0.82}
     for name in variants.VARIANTS:
         values[name] |= {"convergence_steps": 100.0, "recovery_steps": 1.0}
+        values[name] |= {"common_level_steps": 100.0}
         values[name] |= {"gradient_cosine": -0.1, "accuracy_after_failure": 0.7}
         values[name] |= {measure.SURVIVOR: 0.7}
     values[variants.JOINT] |= {"convergence_steps": 140.0}
+    values[variants.JOINT] |= {"common_level_steps": 200.0}
     for name in variants.VARIANTS:
         values[name] |= {"lost_in_burst_steps": 1.0}
     values[variants.NO_ASEM] |= {"recovery_steps": 4.0, "lost_in_burst_steps": 3.0}
@@ -59,7 +61,7 @@ def replaced(rows, variant, metric, value):
 def test_claims_hold_where_the_records_say_so():
     found = claims.verdicts(make_rows())
     assert [v.claim for v in found if v.verdict != "holds"] == []
-    assert len(found) >= 27
+    assert len(found) >= 28
 
 
 @pytest.mark.parametrize(
@@ -68,7 +70,8 @@ def test_claims_hold_where_the_records_say_so():
         (variants.FULL, "channel_quality", 0.55, "Channel quality"),
         (variants.FULL, "snr_quality", 0.7, "SNR quality"),
         (variants.FULL, "task_accuracy", 0.45, "Task accuracy is not lower"),
-        (variants.JOINT, "convergence_steps", 110.0, "decoupled critics"),
+        (variants.JOINT, "convergence_steps", 110.0, "decoupled critics convergence"),
+        (variants.JOINT, "common_level_steps", 110.0, "M3LLM's level"),
         (variants.LINEAR, "forecast_error/ASEM", 0.6, "Kalman"),
         (variants.FULL, "accuracy_after_failure", 0.6, "expert fails"),
         (variants.FULL, "reward", 0.7, "oracle"),
@@ -96,6 +99,19 @@ def test_recovery_counts_the_steps_after_the_burst():
     rewards = np.array([1.0] * 4 + [0.2] * 4 + [0.5, 0.8, 0.96, 1.0])
     assert measure.recovery(settings, rewards) == 2.0
     assert measure.recovery(settings, np.minimum(rewards, [1] * 4 + [0.3] * 8)) == 4.0
+
+
+def test_a_level_that_is_never_reached_takes_the_whole_training():
+    full = {"env_steps": [0.0, 10.0, 20.0], "reward": [0.0, 1.0, 1.0]}
+    slow = {"env_steps": [0.0, 10.0, 20.0], "reward": [0.0, 0.3, 0.5]}
+    curves = {(variants.FULL, 0): full, (variants.JOINT, 0): slow}
+    rows = [
+        base.Record("m3llm", name, None, 0, "reward", 1.0, "1") for name, _ in curves
+    ]
+    made = m3llm_study.make_study("smoke").conclude(study.Results(rows, curves, {}))
+    assert [row.variant for row in made] == [variants.FULL, variants.JOINT]
+    level = measure.risen(0.95, full["reward"])
+    assert made[0].value == pytest.approx(10 * level) and made[1].value == 20.0
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import pathlib
 import jax
 
 from m3jax import base, routing
+from m3jax.evals import curves
 from m3jax.reproductions import study as study_lib
 from m3jax.reproductions.m3llm import (
     case_study,
@@ -71,9 +72,16 @@ class M3llmStudy:
         return study_lib.UnitResult(rows, trained.curves, arrays)
 
     def conclude(self, results: study_lib.Results) -> list[base.Record]:
-        """Nothing takes the results of several units."""
-        del results
-        return []
+        """Steps of each variant to the level that M3LLM converges to at that seed."""
+        rows = []
+        for (name, seed), looks in results.curves.items():
+            if not looks or name not in claims.trained(results.records):
+                continue
+            full = results.curves[variants.FULL, seed]["reward"]
+            goal = measure.risen(measure.RECOVERY, full)
+            steps = curves.steps_to_level(goal, looks["env_steps"], looks["reward"])
+            rows += variants.rows(name, seed, {"common_level_steps": steps})
+        return rows
 
     @contextlib.contextmanager
     def _compiling(self):

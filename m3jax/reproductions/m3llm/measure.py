@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from m3jax import base, routing
+from m3jax.evals import curves
 from m3jax.reproductions.m3llm import training, variants
 from m3jax.routing import answers
 from m3jax.systems.m3llm import playing, routing_env
@@ -32,17 +33,17 @@ def router(
     def play(params, key):
         return jax.tree.map(np.asarray, trained.play(trained.actor, params, key))
 
-    curves = trained.curves
+    looks = trained.curves
     burst = _burst(settings, play, params, seed)
     values = {
         **describe(play(params, _key(seed, _TEST)), made),
         **_through_burst(settings, burst),
         **_failure(settings, play, params, seed, made),
-        "convergence_steps": steps_to(RECOVERY, curves["env_steps"], curves["reward"]),
-        "final_look": curves["reward"][-1],
+        "convergence_steps": steps_to(RECOVERY, looks["env_steps"], looks["reward"]),
+        "final_look": looks["reward"][-1],
     }
-    if curves["gradient_cosine"]:
-        values["gradient_cosine"] = float(np.mean(curves["gradient_cosine"]))
+    if looks["gradient_cosine"]:
+        values["gradient_cosine"] = float(np.mean(looks["gradient_cosine"]))
     return variants.rows(name, seed, values), {"burst": burst}
 
 
@@ -149,11 +150,12 @@ def steps_to(share: float, steps: list[float], values: list[float]) -> float:
       >>> steps_to(0.5, [0, 10, 20, 30, 40], [1.0, 1.0, 3.0, 3.0, 3.0])
       15.0
     """
-    goal = values[0] + share * (np.mean(values[-3:]) - values[0])
-    at = int(np.argmax(np.asarray(values) >= goal))
-    if at == 0:
-        return float(steps[0])
-    return float(np.interp(goal, values[at - 1 : at + 1], steps[at - 1 : at + 1]))
+    return curves.steps_to_level(risen(share, values), steps, values)
+
+
+def risen(share: float, values: list[float]) -> float:
+    """The level of a curve at a share of its rise to its last three values."""
+    return float(values[0] + share * (np.mean(values[-3:]) - values[0]))
 
 
 _players: dict[str, playing.Player] = {}

@@ -10,6 +10,7 @@ import numpy as np
 
 from m3jax import base, features
 from m3jax.data import pipeline
+from m3jax.evals import curves as curves_lib
 from m3jax.nn import foundation as nn_foundation
 from m3jax.ops import paths
 from m3jax.reproductions.tokcom import sweeping
@@ -205,11 +206,7 @@ def steps_to(share: float, steps: list[float], accuracy: list[float]) -> float:
       >>> steps_to(0.9, [0, 10, 20], [0.0, 0.8, 1.0])
       15.0
     """
-    goal = share * accuracy[-1]
-    at = int(np.argmax(np.asarray(accuracy) >= goal))
-    if at == 0:
-        return float(steps[0])
-    return float(np.interp(goal, accuracy[at - 1 : at + 1], steps[at - 1 : at + 1]))
+    return curves_lib.steps_to_level(share * accuracy[-1], steps, accuracy)
 
 
 class _Program:
