@@ -81,10 +81,10 @@ def make_continuous(space: Any, hidden: tuple[int, ...], num_critics: int) -> Ag
     def init(key: base.Array, obs: Any) -> base.Params:
         actor_key, critic_key = jax.random.split(key)
         x = features(obs)
-        x_and_action = jnp.concatenate([x, jnp.zeros((x.shape[0], dim))], axis=-1)
+        action = jnp.zeros((x.shape[0], dim))
         return {
             "actor": actor_net.init(actor_key, x)["params"],
-            "critic": critic_net.init(critic_key, x_and_action)["params"],
+            "critic": critic_net.init(critic_key, x, action)["params"],
         }
 
     def policy(actor: base.Params, obs: Any) -> policies.TanhGaussian:
@@ -101,8 +101,7 @@ def make_continuous(space: Any, hidden: tuple[int, ...], num_critics: int) -> Ag
         return space.low + (space.high - space.low) * (action + 1) / 2
 
     def q_values(critic: base.Params, obs: Any, action: base.Array) -> base.Array:
-        x = jnp.concatenate([features(obs), action], axis=-1)
-        return critic_net.apply({"params": critic}, x)[..., 0]
+        return critic_net.apply({"params": critic}, features(obs), action)[..., 0]
 
     def soft_value(
         actor: base.Params, critic: base.Params, obs: Any, alpha: Any, key: base.Array

@@ -1,5 +1,7 @@
 """The networks of agents: a multilayer perceptron, and several critics as one."""
 
+import itertools
+
 import flax.linen as nn
 
 from m3jax import base
@@ -18,11 +20,42 @@ class Mlp(nn.Module):
     num_outputs: int
 
     @nn.compact
-    def __call__(self, x: base.Array) -> base.Array:
-        """Maps ``x [..., D]`` to [..., num_outputs]."""
+    def __call__(self, *parts: base.Array) -> base.Array:
+        """Maps ``[..., D]``, or parts of it in their order, to [..., num_outputs]."""
         for i, width in enumerate(self.hidden):
-            x = nn.relu(layers.Dense(width, name=f"dense_{i}")(x))
-        return layers.Dense(self.num_outputs, name="out")(x)
+            parts = (nn.relu(_dense(width, f"dense_{i}", parts)),)
+        return _dense(self.num_outputs, "out", parts)
+
+
+def _dense(width: int, name: str, parts: tuple[base.Array, ...]) -> base.Array:
+    if len(parts) == 1:
+        return layers.Dense(width, name=name)(*parts)
+    return _DenseOfParts(width, name=name)(*parts)
+
+
+class _DenseOfParts(nn.Module):
+    """A dense layer of several arrays, with the parameters of one of them joined.
+
+    What a wide part brings is the same in every use of it, so that a compiler works it
+    out once, and no gradient by it is taken where none is asked for.
+
+    Attributes:
+      features: width of the output.
+    """
+
+    features: int
+
+    @nn.compact
+    def __call__(self, *parts: base.Array) -> base.Array:
+        ends = list(itertools.accumulate(part.shape[-1] for part in parts))
+        shape = ends[-1], self.features
+        kernel = self.param("kernel", nn.linear.default_kernel_init, shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        starts = [0, *ends[:-1]]
+        return bias + sum(
+            layers.matmul(part, kernel[start:end])
+            for part, start, end in zip(parts, starts, ends, strict=True)
+        )
 
 
 def make_critics(
@@ -36,7 +69,8 @@ def make_critics(
       num_critics: how many.
 
     Returns:
-      A Flax module that maps ``[..., D]`` to ``[num_critics, ..., num_outputs]``.
+      A Flax module that maps ``[..., D]``, or parts of it in their order, to
+      ``[num_critics, ..., num_outputs]``.
     """
     stacked = nn.vmap(
         Mlp,

@@ -1,6 +1,7 @@
 """The world of M3LLM's routers: experts, examples, calibrated rewards, filters."""
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import jax
@@ -158,33 +159,62 @@ def fit_asem(
 
 
 def _make_world(config: WorldConfig) -> World:
+    measured = _measure(
+        *(config.num_examples, config.num_calibration, config.num_passing),
+        tuple(config.calibration_snrs_db),
+    )
+    banks = (_host(bank, config.copies) for bank in measured.banks)
+    params = _wireless_params(config, measured.calibration)
+    scale = asem_lib.scale(simulate(config, params, _SCALE_SEED))
+    return World(
+        *(measured.pool, params, measured.calibration, measured.accuracy),
+        *(*banks, *measured.said, measured.local),
+        *map(float, scale),
+    )
+
+
+class _Measured(NamedTuple):
+    """The experts and what they are worth, whoever hosts them."""
+
+    pool: specialists.Pool
+    calibration: calibration_lib.Calibration
+    accuracy: np.ndarray
+    banks: tuple[routing_env.Bank, routing_env.Bank]
+    said: tuple[end_to_end.Said, end_to_end.Said]
+    local: np.ndarray
+
+
+@functools.cache
+def _measure(
+    num_examples: int,
+    num_calibration: int,
+    num_passing: int,
+    snrs_db: tuple[float, ...],
+) -> _Measured:
+    """Lets all experts speak of examples to train on and to test with."""
     pool = specialists.load_pool()
     drawn = [
-        specialists.draw_examples(config.num_examples, _EXAMPLES_SEED, split)
+        specialists.draw_examples(num_examples, _EXAMPLES_SEED, split)
         for split in ("train", "test")
     ]
-    said = [answers.say(pool, examples) for examples in drawn]
-    snrs_db = config.calibration_snrs_db
-    some = jax.tree.map(lambda rows: rows[:, : config.num_calibration], said[0])
+    train_said, test_said = (answers.say(pool, examples) for examples in drawn)
+    some = jax.tree.map(lambda rows: rows[:, :num_calibration], train_said)
     accuracy = answers.measure_experts(pool, some, snrs_db)
     alone = np.eye(len(pool.config.experts))[0]
     guess = float(answers.answer(pool, some, alone, _NOTHING_DB).mean())
     fitted = calibration_lib.fit(np.array(snrs_db), accuracy, guess)
     local = specialists.load_pool((_LOCAL,))
     right = answers.answer(local, answers.say(local, drawn[1]), np.ones(1), np.inf)
-    banks = (_make_bank(config, d) for d in drawn)
-    params = _wireless_params(config, fitted)
-    scale = asem_lib.scale(simulate(config, params, _SCALE_SEED))
-    return World(
-        *(pool, params, fitted, accuracy, *banks, *said, right.mean(axis=1)),
-        *map(float, scale),
+    train_bank, test_bank = (specialists.make_bank(d, num_passing) for d in drawn)
+    return _Measured(
+        *(pool, fitted, accuracy, (train_bank, test_bank)),
+        *((train_said, test_said), right.mean(axis=1)),
     )
 
 
-def _make_bank(config: WorldConfig, drawn: specialists.Examples) -> routing_env.Bank:
+def _host(bank: routing_env.Bank, copies: int) -> routing_env.Bank:
     """Whatever passes for an expert passes for its copies."""
-    bank = specialists.make_bank(drawn, config.num_passing)
-    return bank._replace(mask=jnp.tile(bank.mask, (1, 1, config.copies)))
+    return bank._replace(mask=jnp.tile(bank.mask, (1, 1, copies)))
 
 
 def _wireless_params(

@@ -141,6 +141,29 @@ def test_a_specialist_is_one_expert_of_the_data_plane(tiny_world, made, key):
     np.testing.assert_allclose(one["nll"], both["nll"], rtol=1e-4)
 
 
+def test_a_copy_says_what_its_expert_says_over_a_link_of_its_own(tiny_world, made, key):
+    plane, params = made
+    said = tiny_world.make_said()
+    task, example = np.array([0, 1]), np.array([2, 0])
+    second = np.float32([[0, 1, 0, 0]] * 2)
+    copy = np.float32([[0, 0, 0, 1]] * 2)
+    clean = np.full((2, 4), np.inf, np.float32)
+    receive = jax.jit(plane.predict["received"])
+    batches = [
+        end_to_end.make_batch(said, task, example, *of)
+        for of in ((second, clean), (copy, clean), (copy, second * 0 - 30.0))
+    ]
+    assert batches[0]["tokens"].shape[:2] == (2, 4)
+    np.testing.assert_array_equal(batches[0]["question"], said.question[task, example])
+    original, hosted, noisy = (receive(task_model(params), b, key) for b in batches)
+    np.testing.assert_allclose(hosted, original, atol=1e-5)
+    assert np.abs(noisy - original).max() > 1.0
+    alone = end_to_end.make_batch(said, task, example, second[:, :2], clean[:, :2])
+    np.testing.assert_allclose(
+        receive(task_model(params), alone, key), original, atol=1e-5
+    )
+
+
 def test_bad_settings_are_named():
     with pytest.raises(ValueError, match="link must be one of"):
         m3llm.make_system(m3llm.Config(link="pigeon"))
