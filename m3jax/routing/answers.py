@@ -9,7 +9,8 @@ from m3jax import specialists
 from m3jax.systems import m3llm
 from m3jax.systems.m3llm import end_to_end
 
-_BATCH = 100
+_BATCHES = (32, 100)
+"""Situations that are answered at once: few, or many."""
 
 
 def say(pool: specialists.Pool, drawn: specialists.Examples) -> end_to_end.Said:
@@ -83,7 +84,8 @@ def answer_rows(
     count = len(task)
     if not count:
         return np.zeros(0, np.float32)
-    padding = -count % _BATCH
+    size = next((size for size in _BATCHES if count <= size), _BATCHES[-1])
+    padding = -count % size
     arrays = [
         np.pad(np.asarray(a), [(0, padding)] + [(0, 0)] * (np.ndim(a) - 1), mode="edge")
         for a in (task, example, weights, snr_db)
@@ -92,10 +94,10 @@ def answer_rows(
         np.asarray(
             run(
                 *(pool.task_model, said, jax.random.fold_in(jax.random.key(0), at)),
-                *(a[at : at + _BATCH] for a in arrays),
+                *(a[at : at + size] for a in arrays),
             )
         )
-        for at in range(0, count + padding, _BATCH)
+        for at in range(0, count + padding, size)
     ]
     return np.concatenate(right)[:count]
 

@@ -50,7 +50,7 @@ def _training(results: study.Results):
     """Reward without noise by environment step, mean over seeds and its interval."""
     fig = plot_style.new_figure(7.0, 4.0)
     ax = fig.subplots()
-    names = [n for n in variants.VARIANTS if _curves(results, n)]
+    names = claims.trained(results.records)
     for name, style in plot_style.styles(names).items():
         curves = _curves(results, name)
         steps = np.array(curves[0]["env_steps"])
@@ -71,7 +71,7 @@ def _bars(results: study.Results, names: list[str]):
             if not rows:
                 continue
             found = intervals.student_t([row.value for row in rows])
-            is_ours = name == variants.FULL
+            is_ours = name.removesuffix(variants.ALONE) == variants.FULL
             ax.errorbar(
                 float(found.mean),
                 place,
@@ -85,12 +85,13 @@ def _bars(results: study.Results, names: list[str]):
             )
         ax.set_xlabel(label)
         plot_style.tidy(ax)
-    panels[0].set_yticks(range(len(names)), list(reversed(names)))
+    labels = [name.removesuffix(variants.ALONE) for name in reversed(names)]
+    panels[0].set_yticks(range(len(names)), labels)
     return fig
 
 
 def _burst(settings: variants.Settings, results: study.Results):
-    """Reward at each step through a burst that hits every link."""
+    """Reward at each step through a burst."""
     fig = plot_style.new_figure(7.0, 4.0)
     ax = fig.subplots()
     shown = {
@@ -106,7 +107,11 @@ def _burst(settings: variants.Settings, results: study.Results):
     ax.axvspan(
         settings.burst_from, settings.burst_until, color=plot_style.GREY, alpha=0.15
     )
-    ax.set(xlabel="step", ylabel="combined reward", title="burst on every link")
+    ax.set(
+        xlabel="step",
+        ylabel="combined reward",
+        title=f"burst on {settings.burst_share:.0%} of the links",
+    )
     plot_style.tidy(ax)
     ax.legend(frameon=False, fontsize="small")
     return fig
