@@ -10,6 +10,7 @@ last observation of the old one is ``info["final_observation"]``.
 
 import abc
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Self
 
 import jax
@@ -101,18 +102,65 @@ class Environment(abc.ABC):
         )
         final, after = self._detach((final, after))
         truncated = self.is_truncated(after, params)
-        obs, begun = jax.tree.map(
-            lambda new, old: jnp.where(terminated | truncated, new, old),
-            self.reset(reset_key, params),
-            (final, after),
-        )
+        over = terminated | truncated
+        if self.transition_gradients:
+            begun = self.reset(reset_key, params)
+            obs, after = _select(over, begun, (final, after))
+        else:
+            still = jax.lax.stop_gradient(params)
+            obs, after = _anew(self.reset)(over, reset_key, still, (final, after))
         info = {
             **info,
             "terminated": terminated,
             "truncated": truncated,
             "final_observation": final,
         }
-        return obs, begun, reward, terminated, truncated, info
+        return obs, after, reward, terminated, truncated, info
 
     def _detach(self, tree: Any) -> Any:
         return tree if self.transition_gradients else jax.lax.stop_gradient(tree)
+
+
+def _select(over: base.Array, begun: Any, kept: Any) -> Any:
+    """What has begun anew where an episode is over, else what was."""
+    return jax.tree.map(lambda new, old: jnp.where(over, new, old), begun, kept)
+
+
+def _anew(reset: Callable[[base.Array, Any], Any]) -> Callable[..., Any]:
+    """``(over, key, params, kept) -> reset(key, params) or kept``.
+
+    As a branch, also under `jax.vmap`: as long as no episode of a batch is over,
+    nothing is reset. A plain `jax.lax.cond` would reset all of them in every step.
+    """
+
+    @jax.custom_batching.custom_vmap
+    def choose(over, key, params, kept):
+        return jax.lax.cond(over, lambda: _like(reset(key, params), kept), lambda: kept)
+
+    @choose.def_vmap
+    def choose_batch(size, in_batched, over, key, params, kept):
+        axes = jax.tree.map(lambda batched: 0 if batched else None, in_batched)
+
+        def spread(batched: bool, leaf: base.Array) -> base.Array:
+            shape = size, *jnp.shape(leaf)
+            return leaf if batched else jnp.broadcast_to(leaf, shape)
+
+        # Every part has the axis, so that both branches give the same.
+        over, kept = (
+            jax.tree.map(spread, in_batched[i], leaf)
+            for i, leaf in ((0, over), (3, kept))
+        )
+
+        def begin():
+            fresh = jax.vmap(reset, axes[1:3], axis_size=size)(key, params)
+            chosen = jax.vmap(_select)(over, fresh, kept)
+            return _like(chosen, kept)
+
+        out = jax.lax.cond(jnp.any(over), begin, lambda: kept)
+        return out, jax.tree.map(lambda _: True, out)
+
+    return choose
+
+
+def _like(new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.asarray(a, jnp.result_type(b)), new, old)

@@ -205,7 +205,8 @@ def test_one_trace_serves_many_environments(counted):
         envs.step([0, 0])
     envs.reset(options={"params": probes.time_limit()})
     envs.step(np.zeros(2, np.int32))
-    assert counted[1] == ONCE
+    # Under vmap the branch that resets is traced for one, and for all.
+    assert counted[1] == [*ONCE, "reset"]
 
 
 @pytest.mark.parametrize(
