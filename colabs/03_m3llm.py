@@ -13,10 +13,10 @@
 # %% [markdown]
 # # M3LLM: which expert, over which link?
 #
-# Seven small experts, each behind a fading link; what they say crosses the link, is
-# weighed, and a task model answers. Who is asked is decided in two stages: retrieval
-# over descriptors, then CE-SAC on what ASEM makes of late and noisy reports. About five
-# minutes on two CPU cores; no network is needed.
+# Seven small experts, each on two devices behind fading links; what they say crosses a
+# link, is weighed, and a task model answers. Who is asked is decided in two stages:
+# retrieval over descriptors, then CE-SAC on what ASEM makes of late and noisy reports.
+# About three minutes on two CPU cores; no network is needed.
 #
 # The measured study, with intervals over seeds: `python launch/reproduce.py m3llm`.
 
@@ -32,7 +32,7 @@ from m3jax.routing import answers
 from m3jax.systems import m3llm
 from m3jax.systems.m3llm import ce_sac, context, playing, routing_env
 
-config = routing.WorldConfig(num_examples=40, asem_steps=300)
+config = routing.WorldConfig(num_examples=40, copies=2, asem_steps=300)
 world = routing.make_world(config)
 
 # %% [markdown]
@@ -115,27 +115,29 @@ settings = ce_sac.CeSacConfig(
         num_envs=16,
         chunk=100,
         batch_size=128,
-        capacity=16_000,
+        capacity=32_000,
         warmup=1_600,
-        learning_rate=1e-3,
+        learning_rate=2e-3,
+        discount=0.0,  # links move whatever is decided
         initial_temperature=0.1,
     ),
-    anneal_steps=8,
+    last_temperature=1.0,
+    entropy_ratio=0.1,
 )
 learner = ce_sac.make_learner(settings, env, params)
-act = playing.make_act(settings, len(m3llm.EXPERTS))
+act = playing.make_act(settings, world.params.tasks.num_experts)
 look = playing.make_player(env, act, num_envs=32, num_steps=20)
 state = jax.jit(learner.init)(jax.random.key(0))
 step = jax.jit(learner.step, donate_argnums=0)
 rewards, cosines = [], []
-for number in range(12):
+for number in range(20):
     state, metrics = step(state, (), jax.random.fold_in(jax.random.key(1), number))
     played = look(state.params["actor"], params, jax.random.key(2))
     rewards.append(float(played.reward.mean()))
     cosines.append(float(metrics["gradient_cosine"]))
 
 fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3))
-steps = 1_600 * np.arange(1, 13)
+steps = 1_600 * np.arange(1, 21)
 left.plot(steps, rewards)
 left.set(xlabel="environment steps", ylabel="combined reward, no noise")
 right.plot(steps, cosines)
