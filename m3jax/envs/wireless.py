@@ -54,7 +54,8 @@ class Wireless(environment.Environment):
       >>> env = Wireless()
       >>> obs, state = env.reset(jax.random.key(0))
       >>> out = env.step(jax.random.key(1), state, jnp.ones(7))
-      >>> obs.shape, bool(0 < out[2] < 1), out[5]["semantic"].shape
+      >>> reward, info = out[2], out[-1]
+      >>> obs.shape, bool(0 < reward < 1), info["semantic"].shape
       ((30,), True, ())
     """
 

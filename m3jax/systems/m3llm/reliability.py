@@ -90,8 +90,8 @@ def features(history: History) -> base.Array:
     Example:
       >>> flat, snr = jnp.ones(4), jnp.array([[0.0], [0.5], [0.5], [0.25]])
       >>> found = features(History(jnp.arange(4.0), flat, snr, snr >= 0))
-      >>> [round(float(x), 2) for x in found]
-      [1.5, 1.12, 3.0, 0.25, 1.0, 0.0, 0.0, 0.0, 0.25]
+      >>> tuple(round(float(x), 2) for x in found)
+      (1.5, 1.12, 3.0, 0.25, 1.0, 0.0, 0.0, 0.0, 0.25)
     """
     _check(history)
     history = lax.stop_gradient(history)
