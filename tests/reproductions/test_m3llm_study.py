@@ -7,18 +7,24 @@ import pytest
 
 from m3jax import base, routing
 from m3jax.reproductions import runner, study
-from m3jax.reproductions.m3llm import claims, m3llm_study, measure, variants
+from m3jax.reproductions.m3llm import (
+    claims,
+    m3llm_study,
+    measure,
+    tables,
+    variants,
+)
 from m3jax.routing import answers
 
 
 def make_rows():
     """Records of three seeds in which every claim holds, with hardly any noise."""
     rng = np.random.default_rng(0)
-    full = dict.fromkeys(claims.METRICS, 0.8)
+    full = dict.fromkeys(tables.METRICS, 0.8)
     values = {name: dict(full) for name in variants.VARIANTS}
     for name in ("random", variants.SEMANTIC, variants.NETWORK):
-        values[name] = dict.fromkeys(claims.METRICS, 0.5)
-    values[variants.ORACLE] = dict.fromkeys(claims.METRICS, 0.85)
+        values[name] = dict.fromkeys(tables.METRICS, 0.5)
+    values[variants.ORACLE] = dict.fromkeys(tables.METRICS, 0.85)
     values[variants.LOCAL] = {"task_accuracy": 0.5}
     values[variants.CENTRAL] = {"task_accuracy": 0.6}
     values[variants.NO_ASEM] |= {"stability": 0.5}
@@ -86,10 +92,10 @@ def test_a_claim_that_the_records_contradict_fails(variant, metric, value, claim
 
 
 def test_tables_name_every_policy_and_ablation():
-    text = claims.tables(make_rows())
+    text = tables.tables(make_rows())
     for name in (*variants.VARIANTS, variants.LOCAL, "case, random", "EWMA"):
         assert name in text
-    alone = claims.policies(make_rows(), variants.ALONE)
+    alone = tables.policies(make_rows(), variants.ALONE)
     assert alone[0] == variants.FULL + variants.ALONE
     assert all(name.endswith(variants.ALONE) for name in alone) and len(alone) == 7
 

@@ -15,6 +15,7 @@ from m3jax.reproductions.m3llm import (
     forecasts,
     measure,
     pictures,
+    tables,
     training,
     variants,
 )
@@ -75,7 +76,7 @@ class M3llmStudy:
         """Steps of each variant to the level that M3LLM converges to at that seed."""
         rows = []
         for (name, seed), looks in results.curves.items():
-            if not looks or name not in claims.trained(results.records):
+            if not looks or name not in tables.trained(results.records):
                 continue
             full = results.curves[variants.FULL, seed]["reward"]
             goal = measure.risen(measure.RECOVERY, full)
@@ -100,7 +101,7 @@ class M3llmStudy:
 
     def summarise(self, results: study_lib.Results) -> str:
         """Tables of what the verdicts rest on."""
-        return claims.tables(results.records)
+        return tables.tables(results.records)
 
     def draw(
         self, results: study_lib.Results, folder: pathlib.Path

@@ -8,7 +8,7 @@ from m3jax.evals import plot_style, plots
 from m3jax.evals import records as records_lib
 from m3jax.ops import intervals
 from m3jax.reproductions import study
-from m3jax.reproductions.m3llm import claims, variants
+from m3jax.reproductions.m3llm import tables, variants
 
 _SHOWN = {
     "task_accuracy": "task accuracy",
@@ -33,11 +33,11 @@ def draw(
     """
     figures = {
         "training": _training(results),
-        "policies": _bars(results, claims.policies(results.records, "")),
+        "policies": _bars(results, tables.policies(results.records, "")),
         "policies_one_device": _bars(
-            results, claims.policies(results.records, variants.ALONE)
+            results, tables.policies(results.records, variants.ALONE)
         ),
-        "ablations": _bars(results, claims.trained(results.records)),
+        "ablations": _bars(results, tables.trained(results.records)),
         "burst": _burst(settings, results),
         "interference": _interference(results),
     }
@@ -50,7 +50,7 @@ def _training(results: study.Results):
     """Reward without noise by environment step, mean over seeds and its interval."""
     fig = plot_style.new_figure(7.0, 4.0)
     ax = fig.subplots()
-    names = claims.trained(results.records)
+    names = tables.trained(results.records)
     for name, style in plot_style.styles(names).items():
         curves = _curves(results, name)
         steps = np.array(curves[0]["env_steps"])
