@@ -1,5 +1,6 @@
 """What is shown of the rows: one Markdown table and one picture."""
 
+import textwrap
 from collections.abc import Sequence
 
 from matplotlib import axes as mpl_axes
@@ -7,6 +8,8 @@ from matplotlib import ticker
 
 from benchmarks import harness
 from m3jax.evals import plot_style
+
+_NAME_WIDTH = 50
 
 
 def table(rows: Sequence[harness.Row]) -> str:
@@ -56,7 +59,7 @@ def draw(rows: Sequence[harness.Row], ax: mpl_axes.Axes | None = None) -> mpl_ax
     if not rows:
         raise ValueError("there is no benchmark's row to draw.")
     if ax is None:
-        ax = plot_style.new_figure(8.0, 1.4 + 0.42 * len(rows)).subplots()
+        ax = plot_style.new_figure(10.0, 1.4 + 0.42 * len(rows)).subplots()
     heights = range(len(rows))
     style = plot_style.styles(["m3jax"])["m3jax"]
     ax.axvline(1.0, color=plot_style.GREY, lw=1.2)
@@ -79,7 +82,8 @@ def draw(rows: Sequence[harness.Row], ax: mpl_axes.Axes | None = None) -> mpl_ax
             ha="center",
             fontsize="small",
         )
-    ax.set_yticks(heights, [row.workload for row in rows], fontsize="small")
+    names = [textwrap.fill(row.workload, _NAME_WIDTH) for row in rows]
+    ax.set_yticks(heights, names, fontsize="small")
     ax.set_ylim(len(rows) - 0.4, -0.8)
     _label(ax, rows)
     return ax
@@ -93,4 +97,4 @@ def _label(ax: mpl_axes.Axes, rows: Sequence[harness.Row]) -> None:
     ax.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
     ax.xaxis.set_minor_formatter(ticker.NullFormatter())
     ax.set_xlabel("times as good as the best peer; right of the line m3jax is better")
-    ax.legend(frameon=False, fontsize="small", loc="best")
+    ax.legend(frameon=False, fontsize="small", loc="lower right", bbox_to_anchor=(1, 1))
