@@ -1,13 +1,11 @@
 """M3LLM's study as the runner wants it."""
 
-import contextlib
 import dataclasses
 import pathlib
 
-import jax
-
 from m3jax import base, routing
 from m3jax.evals import curves
+from m3jax.reproductions import compiling
 from m3jax.reproductions import study as study_lib
 from m3jax.reproductions.m3llm import (
     case_study,
@@ -50,7 +48,7 @@ class M3llmStudy:
 
     def run(self, unit: study_lib.Unit) -> study_lib.UnitResult:
         """Trains and measures one variant at one seed."""
-        with self._compiling():
+        with compiling.quickly(self._settings.compiles_quickly):
             return self._measure(unit)
 
     def _measure(self, unit):
@@ -74,26 +72,15 @@ class M3llmStudy:
 
     def conclude(self, results: study_lib.Results) -> list[base.Record]:
         """Steps of each variant to the level that M3LLM converges to at that seed."""
-        rows = []
+        rows, compared = [], tables.trained(results.records)
         for (name, seed), looks in results.curves.items():
-            if not looks or name not in tables.trained(results.records):
+            if name not in compared:
                 continue
             full = results.curves[variants.FULL, seed]["reward"]
             goal = measure.risen(measure.RECOVERY, full)
             steps = curves.steps_to_level(goal, looks["env_steps"], looks["reward"])
             rows += variants.rows(name, seed, {"common_level_steps": steps})
         return rows
-
-    @contextlib.contextmanager
-    def _compiling(self):
-        """Compiles as the settings say, and afterwards as before."""
-        name = "jax_disable_most_optimizations"
-        before = jax.config.read(name)
-        jax.config.update(name, self._settings.compiles_quickly)
-        try:
-            yield
-        finally:
-            jax.config.update(name, before)
 
     def verdicts(self, results: study_lib.Results) -> list[study_lib.Verdict]:
         """Judges the claims."""

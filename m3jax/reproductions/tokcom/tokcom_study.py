@@ -1,12 +1,12 @@
 """TokCom's study as the runner wants it."""
 
-import contextlib
 import dataclasses
 import pathlib
 
 import jax
 
 from m3jax import base
+from m3jax.reproductions import compiling
 from m3jax.reproductions import study as study_lib
 from m3jax.reproductions.tokcom import (
     claims,
@@ -42,12 +42,12 @@ class TokComStudy:
 
     def prepare(self) -> None:
         """Makes the data set and the cache of features."""
-        with self._compiling():
+        with compiling.quickly(self._settings.compiles_quickly):
             training.load_data(self._settings, show_progress=True)
 
     def run(self, unit: study_lib.Unit) -> study_lib.UnitResult:
         """Trains and measures one variant at one seed."""
-        with self._compiling():
+        with compiling.quickly(self._settings.compiles_quickly):
             return self._measure(unit)
 
     def _measure(self, unit):
@@ -71,19 +71,8 @@ class TokComStudy:
 
     def conclude(self, results: study_lib.Results) -> list[base.Record]:
         """What is measured of all units together: the allocation of several users."""
-        with self._compiling():
+        with compiling.quickly(self._settings.compiles_quickly):
             return users.measure(self._settings, results.records)
-
-    @contextlib.contextmanager
-    def _compiling(self):
-        """Compiles as the settings say, and afterwards as before."""
-        name = "jax_disable_most_optimizations"
-        before = jax.config.read(name)
-        jax.config.update(name, self._settings.compiles_quickly)
-        try:
-            yield
-        finally:
-            jax.config.update(name, before)
 
     def verdicts(self, results: study_lib.Results) -> list[study_lib.Verdict]:
         """Judges the claims."""

@@ -219,7 +219,7 @@ class AsyncRegistry:
             failure, reason = "dead", str(error)
         except calls.Refused as error:
             failure, reason = "refused", str(error)
-        except Exception as error:
+        except Exception as error:  # one bad answer must not lose the others'
             failure, reason = "invalid", str(error) or type(error).__name__
         return Reply(name, tokens, failure, reason, time.monotonic() - start)
 

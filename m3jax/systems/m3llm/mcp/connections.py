@@ -170,7 +170,7 @@ class Connection:
                     await stop.wait()
         except TimeoutError:
             problem = f"no answer within {self._connect_s:g} s"
-        except Exception as error:
+        except Exception as error:  # told as the server's problem, whatever it is
             problem = str(endpoints.innermost(error)) or type(error).__name__
         finally:
             if not stop.is_set():

@@ -173,7 +173,7 @@ async def _connect_stdio(endpoint: Stdio) -> AsyncIterator[Session]:
             transport = mcp.stdio_client(parameters, errlog=log)
             async with mcp.Client(transport, cache=None) as client:
                 yield Session(client)
-        except Exception as error:
+        except Exception as error:  # raised again, with what the process said last
             said = _last_line(log)
             if said:
                 raise ConnectionError(f"{innermost(error)}; it said: {said}") from error

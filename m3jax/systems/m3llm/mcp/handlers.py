@@ -172,7 +172,7 @@ class Handlers:
             )
         except calls.Refused:
             raise
-        except Exception as error:
+        except Exception as error:  # an expert's code may raise anything
             _log.warning("expert %s failed", asked.expert, exc_info=True)
             raise calls.Refused(
                 f"expert {asked.expert} failed ({type(error).__name__}); the log of its"
