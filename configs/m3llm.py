@@ -3,9 +3,9 @@
     python launch/train.py --config=configs/m3llm.py --workdir=runs/m3llm
 
 `laptop` (default) learns with the shipped experts, each on two devices, as in the study
-(`launch/reproduce.py m3llm`), in about three minutes on 2 cores; `smoke` shows in
-seconds that it runs; `paper` has the published sizes (seven experts, a state of 1852
-numbers) and settings, with drawn features in place of the published encoders'.
+(`launch/reproduce.py m3llm`); `smoke` shows that it runs; `paper` has the published
+sizes (seven experts, a state of 1852 numbers) and settings, with drawn features in
+place of the published encoders'.
 """
 
 from m3jax import routing
