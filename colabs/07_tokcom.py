@@ -206,7 +206,7 @@ for name, (trained, params, _, _) in runs.items():
     )
     records += snr_sweep.to_records(found, system="tokcom", variant=name)
 _, ax = plt.subplots(figsize=(6, 3.5))
-plots.metric_vs_snr(records, ax=ax, title="one training seed, three of noise")
+plots.metric_over(records, ax=ax, title="one training seed, three of noise")
 # %% [markdown]
 # ## Eight users share a band
 #

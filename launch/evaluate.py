@@ -45,9 +45,11 @@ def main() -> None:
         print(path)
     if _EXPORT.value:
         figures = {
-            f"{_SPLIT.value} answer_accuracy, {row.snr_db:g} dB": round(row.mean, 4)
-            for row in records.aggregate(records.select(rows, metric="answer_accuracy"))
-            if row.snr_db is not None
+            f"{_SPLIT.value} answer_accuracy, {row.at[0][1]:g} dB": round(row.mean, 4)
+            for row in records.aggregate(
+                records.select(rows, metric="answer_accuracy", skill=None)
+            )
+            if row.at
         }
         print(experiment.export(_WORKDIR.value, _EXPORT.value, figures))
 

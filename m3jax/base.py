@@ -79,13 +79,20 @@ class Channel(Protocol):
         """Sends complex symbols ``x``; ``snr`` is linear Es/N0, a traced scalar."""
 
 
+At = tuple[tuple[str, float | str], ...]
+"""Coordinates by name, in the order of the names; see ``Record.at``."""
+
+
 class Record(NamedTuple):
     """One measured value, a row of ``evaluation.json``.
 
     Attributes:
       system: name of the system, such as ``"tokcom"``.
       variant: what was varied, such as ``"snr-trained"``.
-      snr_db: SNR in dB; ``inf`` means no noise; None where it has no meaning.
+      at: where it was measured: coordinates by name, such as ``(("skill", "count"),
+        ("snr_db", 10.0))``; numbers or names, () where nothing varies. The end of a
+        numeric axis' name is its unit: ``snr_db``, ``tau_s``, ``energy_j``. An SNR of
+        ``inf`` means no noise.
       seed: the seed the value belongs to.
       metric: name of the metric, such as ``"answer_accuracy"``.
       value: the value.
@@ -94,7 +101,7 @@ class Record(NamedTuple):
 
     system: str
     variant: str
-    snr_db: float | None
+    at: At
     seed: int
     metric: str
     value: float

@@ -13,8 +13,8 @@ import jax
 
 from m3jax import base, experiment
 from m3jax.data import scenes
-from m3jax.evals import baselines, plots, records, snr_sweep, tables
-from m3jax.train import metrics as metric_files
+from m3jax.evals import baselines, snr_sweep
+from m3jax.evals import report as report_lib
 
 UNITS = {"nll": "nat/word", "channel_uses": "channel use", "bits": "bit"}
 METRICS = ("answer_accuracy", "word_accuracy", *UNITS)
@@ -129,47 +129,13 @@ def report(
     Returns:
       The tables as Markdown, and the paths of the plots.
     """
-    folder = pathlib.Path(directory)
-    records.write(folder / "evaluation.json", rows)
-    text = _tables(rows)
-    (folder / "table.md").write_text(text + "\n", encoding="utf-8")
-    figures = {
-        "accuracy": plots.metric_vs_snr(rows).figure,
-        "accuracy_by_skill": plots.metric_vs_snr_by_group(rows)[0].figure,
-    }
-    if (folder / "metrics.jsonl").exists():
-        curve = {folder.name: metric_files.read(folder)}
-        figures["loss"] = plots.training_curves(curve).figure
-    paths = [
-        plots.save(figure, folder / "plots" / f"{name}.png")
-        for name, figure in figures.items()
-    ]
-    return text, paths
+    paths = report_lib.write(rows, directory)
+    return report_lib.markdown(rows), paths
 
 
 def system_name(config: experiment.Experiment) -> str:
     """Name of a config's system: the package it comes from, such as "tokcom"."""
     return type(config.system).__module__.split(".")[-2]
-
-
-def _tables(rows: Sequence[base.Record]) -> str:
-    """Accuracy by SNR, and by skill at the best two SNRs."""
-    overall = records.aggregate(records.select(rows, metric="answer_accuracy"))
-    skills = [row for row in rows if row.metric.startswith("answer_accuracy/")]
-    by_skill = []
-    for summary in records.aggregate(skills):
-        where = "" if summary.snr_db is None else f" at {summary.snr_db:g} dB"
-        skill = summary.metric.partition("/")[2]
-        by_skill.append(summary._replace(metric=skill, variant=summary.variant + where))
-    snrs = sorted({row.snr_db for row in skills if row.snr_db is not None})
-    chosen = {snr for snr in snrs if snr in (0.0, 20.0)} | set(snrs[-1:])
-    by_skill = [s for s in by_skill if s.snr_db is None or s.snr_db in chosen]
-    return "\n\n".join(
-        [
-            tables.markdown(overall, rows="snr_db", columns="variant"),
-            tables.markdown(by_skill, rows="metric", columns="variant"),
-        ]
-    )
 
 
 def _pick(outputs, batch):

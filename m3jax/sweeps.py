@@ -158,6 +158,6 @@ def _variant(point: Mapping[str, Any]) -> str:
 
 def _mean_over_noise(rows: Sequence[base.Record], seed: int) -> list[base.Record]:
     return [
-        base.Record(s.system, s.variant, s.snr_db, seed, s.metric, s.mean, s.unit)
+        base.Record(s.system, s.variant, s.at, seed, s.metric, s.mean, s.unit)
         for s in records.aggregate(rows)
     ]

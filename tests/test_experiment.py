@@ -12,7 +12,7 @@ import pytest
 
 from m3jax import evaluation, experiment
 from m3jax.data import examples, pipeline, scenes
-from m3jax.evals import records
+from m3jax.evals import axes, records
 from m3jax.nn import foundation as sizes
 from m3jax.ops import paths
 from m3jax.systems import foundation, tokcom
@@ -154,11 +154,11 @@ def test_a_run_leaves_what_the_docs_say(config, trained):
 def test_evaluation_gives_a_row_for_each_snr_seed_metric_and_skill(rows):
     names = {"answer_accuracy", "word_accuracy", "nll", "channel_uses", "bits"}
     skills = scenes.SKILLS[:-1]
-    wanted = names | {f"{name}/{skill}" for name in names for skill in skills}
-    assert {row.metric for row in rows} == wanted
+    wanted = {(name, skill) for name in names for skill in (None, *skills)}
+    assert {(r.metric, axes.coordinate(r, "skill")) for r in rows} == wanted
     assert len(rows) == len(wanted) * len(SNRS_DB) * SEEDS
     assert {(r.system, r.variant) for r in rows} == {("tokcom", "tiny")}
-    assert {(r.snr_db, r.seed) for r in rows} == {
+    assert {(axes.coordinate(r, "snr_db"), r.seed) for r in rows} == {
         (snr, seed) for snr in SNRS_DB for seed in range(SEEDS)
     }
     units = {r.metric: r.unit for r in rows}
@@ -171,14 +171,16 @@ def test_the_mean_over_skills_is_the_mean_over_examples(rows):
     for name in ("nll", "word_accuracy"):
         for snr_db in SNRS_DB:
             picked = records.select(rows, snr_db=snr_db, seed=0)
-            whole = [r.value for r in picked if r.metric == name]
-            skills = [r.value for r in picked if r.metric.startswith(f"{name}/")]
+            picked = records.select(picked, metric=name)
+            whole = [r.value for r in records.select(picked, skill=None)]
+            skills = [r.value for r in records.select(picked, skill=scenes.SKILLS)]
             assert len(skills) == 13
             np.testing.assert_allclose(np.mean(skills), whole[0], rtol=1e-5)
 
 
 def test_seeds_differ_in_noise_and_only_in_noise(rows):
-    nll = {(r.snr_db, r.seed): r.value for r in rows if r.metric == "nll"}
+    picked = records.select(rows, metric="nll", skill=None)
+    nll = {(axes.coordinate(r, "snr_db"), r.seed): r.value for r in picked}
     assert nll[0.0, 0] != nll[0.0, 1]
     assert nll[math.inf, 0] == pytest.approx(nll[math.inf, 1], rel=1e-6)
 
@@ -194,7 +196,8 @@ def test_a_report_reads_back_and_shows_the_floor_beside(
     for name in ("tiny (%)", "question only (%)", "chance (%)", "tiny at inf dB"):
         assert name in text
     assert {path.name for path in plots} == {
-        *("accuracy.png", "accuracy_by_skill.png", "loss.png")
+        "answer_accuracy_over_snr_db.png",
+        *("answer_accuracy_by_skill.png", "loss.png"),
     }
     for path in map(pathlib.Path, plots):
         assert path.read_bytes().startswith(b"\x89PNG")
@@ -202,14 +205,14 @@ def test_a_report_reads_back_and_shows_the_floor_beside(
 
 def test_the_floor_is_what_guessing_gives(config):
     values = {
-        (row.variant, row.metric.partition("/")[2]): row.value
+        (row.variant, axes.coordinate(row, "skill")): row.value
         for row in evaluation.floor(config)
     }
     assert values["chance", "count"] == pytest.approx(1 / 6)
     assert values["chance", "lesion"] == pytest.approx(1 / 5)
     assert values["question only", "prior"] > 0.5  # 39 questions have 28 facts
     assert values["question only", "describe"] == 0
-    assert values["question only", ""] < 0.35
+    assert values["question only", None] < 0.35
 
 
 class Stop(Exception):

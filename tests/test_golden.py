@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 
 from m3jax import routing
-from m3jax.nn import foundation
+from m3jax.evals import records
 from m3jax.ops import paths
 from m3jax.reproductions import report, runner
-from m3jax.evals import records
 from m3jax.rl import sac_config
 from m3jax.systems import tokcom
 from m3jax.systems.m3llm import asem, ce_sac

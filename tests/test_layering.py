@@ -20,7 +20,7 @@ ALLOWED = {
     "envs": {"base", "ops", "channels"},
     "adapters": {"base", "nn"},
     "rl": {"base", "ops", "nn", "envs"},
-    "evals": {"base", "ops", "channels", "rl"},
+    "evals": {"base", "ops", "channels", "train"},
     "systems": {"base", "ops", "channels", "nn", "envs", "rl"},
     "testing": {
         *("base", "ops", "channels", "nn", "data", "train", "envs", "adapters", "rl"),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from m3jax import base
+from m3jax.evals import axes
 
 
 def question_only(
@@ -61,24 +62,28 @@ def to_records(
     system: str,
     variant: str,
     groups: Sequence[str],
+    group_key: str = "skill",
 ) -> list[base.Record]:
-    """Rows of the mean over all examples and over each group, without SNR.
+    """Rows of the mean over all examples and over each group, at no SNR.
 
     Args:
       values: float [m], accuracy of each example.
-      test: holds skill [m], indices into ``groups``.
+      test: holds int [m] named ``group_key``, indices into ``groups``.
       system: name of the system it is measured beside.
       variant: name of the baseline.
-      groups: names of the skills.
+      groups: names of the groups, such as skills.
+      group_key: the axis that groups stand on.
 
     Returns:
-      Rows named ``answer_accuracy`` and ``answer_accuracy/group``.
+      Rows of ``answer_accuracy``.
     """
-    rows = {"answer_accuracy": values}
+    parts = {(): values}
     for index, group in enumerate(groups):
-        if (test["skill"] == index).any():
-            rows[f"answer_accuracy/{group}"] = values[test["skill"] == index]
+        if (test[group_key] == index).any():
+            parts[axes.at(**{group_key: group})] = values[test[group_key] == index]
     return [
-        base.Record(system, variant, None, 0, metric, float(np.mean(part)), "1")
-        for metric, part in rows.items()
+        base.Record(
+            system, variant, at, 0, "answer_accuracy", float(np.mean(part)), "1"
+        )
+        for at, part in parts.items()
     ]

@@ -6,6 +6,7 @@ import numpy as np
 from scipy import special
 
 from m3jax import base
+from m3jax.evals import axes
 from m3jax.ops import intervals
 
 
@@ -113,7 +114,10 @@ def to_records(
         "trials": (counts.trials, "trials"),
     }
     return [
-        base.Record(system, variant, snr_db, seed, name, float(values[i]), unit)
+        base.Record(
+            *(system, variant, axes.at(snr_db=snr_db), seed),
+            *(name, float(values[i]), unit),
+        )
         for i, snr_db in enumerate(counts.snrs_db)
         for name, (values, unit) in columns.items()
     ]

@@ -1,4 +1,4 @@
-"""How every picture looks: colours, an SNR axis that can show infinity, labels."""
+"""How every picture looks: colours, an axis that can show infinity, labels."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -8,6 +8,8 @@ from matplotlib import axes as mpl_axes
 from matplotlib import figure as mpl_figure
 from matplotlib import ticker
 from matplotlib.backends import backend_agg
+
+from m3jax.evals import axes
 
 # Okabe and Ito: told apart with every common colour blindness; markers help in grey.
 _COLOURS = (
@@ -39,23 +41,25 @@ def styles(names: Iterable[str]) -> dict[str, Style]:
     }
 
 
-class SnrAxis:
-    """Where an SNR stands: no noise (``inf``) a gap to the right of the others.
+class NumericAxis:
+    """Where a number stands: ``inf``, an SNR without noise, a gap right of the others.
 
     Args:
-      snrs_db: the SNRs to show, in dB.
+      places: the numbers to show.
+      name: of the axis.
     """
 
-    def __init__(self, snrs_db: Iterable[float]):
-        values = sorted(set(snrs_db))
-        self._finite = [snr for snr in values if math.isfinite(snr)]
+    def __init__(self, places: Iterable[float], name: str = "snr_db"):
+        values = sorted(set(places))
+        self._name = name
+        self._finite = [place for place in values if math.isfinite(place)]
         self._has_infinite = len(self._finite) < len(values)
         first, last = (self._finite[0], self._finite[-1]) if self._finite else (0, 0)
         self._infinite = last + (0.15 * (last - first) or 1.0)
 
-    def __call__(self, snr_db: float) -> float:
-        """The position of an SNR."""
-        return snr_db if math.isfinite(snr_db) else self._infinite
+    def __call__(self, place: float) -> float:
+        """The position of a number."""
+        return place if math.isfinite(place) else self._infinite
 
     def label(self, ax: mpl_axes.Axes) -> None:
         """Sets the ticks and the axis label."""
@@ -68,7 +72,12 @@ class SnrAxis:
         if self._has_infinite:
             ticks, labels = [*ticks, self._infinite], [*labels, "\N{INFINITY}"]
         ax.set_xticks(ticks, labels)
-        ax.set_xlabel("SNR Es/N0 (dB)")
+        ax.set_xlabel(axis_label(self._name))
+
+
+def axis_label(axis: str) -> str:
+    """Name and unit of an axis; of an SNR also what it is the ratio of."""
+    return "SNR Es/N0 (dB)" if axis == "snr_db" else axes.label(axis)
 
 
 def value_label(metric: str, unit: str) -> str:
@@ -81,8 +90,13 @@ def show_values(ax: mpl_axes.Axes, metric: str, unit: str) -> None:
     ax.set_ylabel(value_label(metric, unit))
     if unit == "1":
         ax.set_ylim(0.0, 1.02)
-        ax.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, symbol=None))
+        ax.yaxis.set_major_formatter(percent())
     tidy(ax)
+
+
+def percent() -> ticker.Formatter:
+    """Fractions as per cent, whose sign stands in the axis' label."""
+    return ticker.PercentFormatter(1.0, symbol=None)
 
 
 def tidy(ax: mpl_axes.Axes) -> None:

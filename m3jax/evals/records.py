@@ -1,17 +1,20 @@
 """Tidy records of measurements: on disk, selected, and averaged over seeds."""
 
 import json
-import math
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from m3jax import base
+from m3jax.evals import axes
 from m3jax.ops import intervals
+from m3jax.train import disk, typed_json
 
+ALL = "every place on the axis"
+"""In place of coordinates: all there are, averaged."""
 _FIELDS = base.Record._fields
 _NOT_JSON = ("inf", "-inf", "nan")
 
@@ -22,7 +25,7 @@ class Summary(NamedTuple):
     Attributes:
       system: as in the records.
       variant: as in the records.
-      snr_db: as in the records; None where SNR has no meaning.
+      at: as in the records.
       metric: as in the records.
       mean: mean over the seeds.
       low: lower end of the confidence interval; NaN with one seed.
@@ -33,7 +36,7 @@ class Summary(NamedTuple):
 
     system: str
     variant: str
-    snr_db: float | None
+    at: base.At
     metric: str
     mean: float
     low: float
@@ -51,22 +54,12 @@ def write(path: str | os.PathLike[str], records: Iterable[base.Record]) -> None:
     Args:
       path: the file, such as ``runs/tokcom/evaluation.json``; replaced if it exists.
       records: the rows, in the order in which they shall stand.
+
+    Raises:
+      OSError: no room, or no place that can be written to; the old file is untouched.
     """
-    path = pathlib.Path(path)
     rows = [json.dumps(_encode(record), allow_nan=False) for record in records]
-    text = "[\n" + ",\n".join(rows) + "\n]\n"
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OSError(
-            error.errno,
-            f"can't write the records ({error.strerror}); make room, or give a folder "
-            "that exists and can be written to",
-            str(path),
-        ) from error
+    disk.write_text(path, "[\n" + ",\n".join(rows) + "\n]\n")
 
 
 def read(path: str | os.PathLike[str]) -> list[base.Record]:
@@ -96,66 +89,86 @@ def read(path: str | os.PathLike[str]) -> list[base.Record]:
 
 
 def select(records: Iterable[base.Record], **wanted: Any) -> list[base.Record]:
-    """Keeps the records whose fields have the wanted values.
+    """Keeps the records whose fields and coordinates have the wanted values.
 
     Args:
       records: rows.
-      **wanted: field -> its value, or a tuple, list or set of the values it may have.
+      **wanted: field or axis -> its value, or a tuple, list or set of the values it may
+        have; None for an axis that rows shall not stand on.
 
     Returns:
       The rows that match, in their order.
 
     Raises:
-      ValueError: records have no such field.
+      ValueError: records have no such field, and none stands on such an axis.
 
     Example:
-      ``select(records, metric="answer_accuracy", snr_db=(0.0, 20.0))``
+      ``select(records, metric="answer_accuracy", skill=None, snr_db=(0.0, 20.0))``
     """
-    for field in wanted:
-        if field not in _FIELDS:
-            raise ValueError(f"records have no field {field!r}; they have {_FIELDS}")
+    records = list(records)
+    known = frozenset(_FIELDS).union(*map(axes.names, records))
+    for name, value in wanted.items():
+        if name not in known and value is not None and records:
+            raise ValueError(
+                f"records have no field {name!r} and stand on no such axis; they have "
+                f"{_FIELDS} and {tuple(sorted(known - set(_FIELDS)))}"
+            )
     allowed = {
-        field: value if isinstance(value, (tuple, list, set, frozenset)) else (value,)
-        for field, value in wanted.items()
+        name: value if isinstance(value, (tuple, list, set, frozenset)) else (value,)
+        for name, value in wanted.items()
     }
     return [
         record
         for record in records
-        if all(getattr(record, field) in values for field, values in allowed.items())
+        if all(_value(record, name) in values for name, values in allowed.items())
     ]
 
 
+def _value(record: base.Record, name: str) -> Any:
+    return getattr(record, name) if name in _FIELDS else axes.coordinate(record, name)
+
+
 def by_seed(
-    records: Iterable[base.Record],
-    variant: str,
-    metric: str,
-    snrs_db: Sequence[float] | None = None,
+    records: Iterable[base.Record], variant: str, metric: str, **places: Any
 ) -> np.ndarray:
-    """A metric of a variant for each seed, averaged over SNRs.
+    """A metric of a variant for each seed.
 
     Args:
       records: rows.
       variant: name of the variant.
       metric: name of the metric.
-      snrs_db: SNRs to average over; None takes all.
+      **places: axis -> a coordinate, several to average over, or ``ALL``. Rows that
+        stand on other axes besides, or not on all of these, do not count.
 
     Returns:
       float64 [seeds], by rising seed.
 
     Raises:
-      ValueError: nothing was measured, or not at all of these SNRs.
+      ValueError: nothing was measured, or not at all of these places.
+
+    Example:
+      ``by_seed(rows, "tuned", "answer_accuracy", snr_db=(0, 5, 10))``
     """
-    found = select(records, variant=variant, metric=metric)
-    if snrs_db is not None:
-        found = select(found, snr_db=tuple(snrs_db))
-        missing = set(snrs_db) - {row.snr_db for row in found}
-        if missing and found:
+    found = [
+        row
+        for row in select(records, variant=variant, metric=metric)
+        if axes.names(row) == frozenset(places)
+    ]
+    if not found:
+        where = f" over {', '.join(places)}" if places else ""
+        raise ValueError(f"no {metric} of {variant!r} was measured{where}")
+    for axis, wanted in places.items():
+        if wanted is ALL:
+            continue
+        wanted = wanted if isinstance(wanted, (tuple, list, set)) else (wanted,)
+        missing = set(wanted) - {axes.coordinate(row, axis) for row in found}
+        if missing:
             raise ValueError(
-                f"no {metric} of {variant!r} was measured at {sorted(missing)} dB"
+                f"no {metric} of {variant!r} was measured at {axes.label(axis)} "
+                f"{sorted(missing)}"
             )
+        found = select(found, **{axis: wanted})
     seeds = sorted({row.seed for row in found})
-    if not seeds:
-        raise ValueError(f"no {metric} of {variant!r} was measured")
     return np.array(
         [np.mean([row.value for row in found if row.seed == seed]) for seed in seeds]
     )
@@ -171,14 +184,14 @@ def aggregate(
       confidence: probability that an interval covers the true mean.
 
     Returns:
-      One summary for each system, variant, SNR and metric, in order of appearance.
+      One summary for each system, variant, place and metric, in order of appearance.
 
     Raises:
       ValueError: a seed comes twice, or rows to be averaged have different units.
     """
     groups: dict[tuple, dict[int, base.Record]] = {}
     for record in records:
-        same = (record.system, record.variant, record.snr_db, record.metric)
+        same = (record.system, record.variant, record.at, record.metric)
         by_seed = groups.setdefault(same, {})
         if record.seed in by_seed:
             raise ValueError(f"seed {record.seed} of {same} comes twice")
@@ -194,7 +207,7 @@ def _summarise(rows: list[base.Record], confidence: float) -> Summary:
     return Summary(
         system=rows[0].system,
         variant=rows[0].variant,
-        snr_db=rows[0].snr_db,
+        at=rows[0].at,
         metric=rows[0].metric,
         mean=float(found.mean),
         low=float(found.low),
@@ -206,22 +219,29 @@ def _summarise(rows: list[base.Record], confidence: float) -> Summary:
 
 def _encode(record: base.Record) -> dict[str, Any]:
     row = record._asdict()
-    for field in ("snr_db", "value"):
-        if row[field] is not None:
-            number = float(row[field])  # also of a NumPy scalar
-            row[field] = number if math.isfinite(number) else str(number)
-    return row | {"seed": int(record.seed)}
+    # Coordinates and values may be NumPy scalars.
+    places = {n: p if isinstance(p, str) else float(p) for n, p in record.at}
+    return typed_json.plain(
+        row | {"at": places, "seed": int(record.seed), "value": float(record.value)}
+    )
 
 
 def _decode(row: Any, number: int, path: pathlib.Path) -> base.Record:
     place = f"{path}, record {number}"
     if not isinstance(row, Mapping) or set(row) != set(_FIELDS):
         raise ValueError(f"{place} has not the fields {_FIELDS}; evaluate again")
-    row = dict(row)
-    for field in ("snr_db", "value"):
-        value = row[field]
-        if value in _NOT_JSON:
-            row[field] = float(value)
-        elif not isinstance(value, (int, float)) and (field, value) != ("snr_db", None):
-            raise ValueError(f"{place}: {field} is {value!r}, no number")
-    return base.Record(**row)
+    if not isinstance(row["at"], Mapping):
+        raise ValueError(f"{place}: at is {row['at']!r}, no coordinates by name")
+    coordinates = {name: _number(at) for name, at in row["at"].items()}
+    for name, at in {**coordinates, "value": _number(row["value"])}.items():
+        is_number = isinstance(at, float)
+        if not is_number and (name == "value" or not isinstance(at, str)):
+            raise ValueError(f"{place}: {name} is {at!r}, no number")
+    fields = {"at": axes.at(**coordinates), "value": _number(row["value"])}
+    return base.Record(**row | fields)
+
+
+def _number(value: Any) -> Any:
+    """Numbers as floats, infinities and NaN too; the rest as it is."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number or value in _NOT_JSON else value

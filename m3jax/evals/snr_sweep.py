@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 
 from m3jax import base
-from m3jax.evals import padding
+from m3jax.evals import axes, padding
 from m3jax.ops import units as units_lib
 
 Predict = Callable[[base.Params, base.Batch, base.Array], Any]
@@ -151,6 +151,7 @@ def to_records(
     system: str,
     variant: str,
     units: Mapping[str, str] | None = None,
+    group_key: str = "skill",
 ) -> list[base.Record]:
     """Turns a sweep into tidy rows.
 
@@ -159,34 +160,38 @@ def to_records(
       system: name of the system.
       variant: what was varied, such as ``"snr-trained"``.
       units: metric -> unit; ``"1"`` (a fraction) for those not named.
+      group_key: the axis that groups stand on.
 
     Returns:
-      A row for each SNR, seed and metric, and one named ``metric/group`` for each group
-      that has examples.
+      A row for each SNR (``snr_db``), seed and metric, and one for each group that has
+      examples.
     """
     units = units or {}
     return [
         base.Record(
             system=system,
             variant=variant,
-            snr_db=result.snrs_db[snr],
+            at=axes.at(snr_db=result.snrs_db[snr], **group),
             seed=seed,
-            metric=name,
+            metric=metric,
             value=float(value),
             unit=units.get(metric, "1"),
         )
-        for metric, name, values in _columns(result)
+        for metric, group, values in _columns(result, group_key)
         for (snr, seed), value in np.ndenumerate(values)
     ]
 
 
-def _columns(result: Sweep) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Yields metric, full name and ``[S, N]`` values."""
+def _columns(
+    result: Sweep, group_key: str
+) -> Iterator[tuple[str, dict[str, str], np.ndarray]]:
+    """Yields metric, the group's coordinate and ``[S, N]`` values."""
     for metric, values in result.values.items():
-        yield metric, metric, values
+        yield metric, {}, values
         for index, group in enumerate(result.groups):
             if result.sizes[index]:
-                yield metric, f"{metric}/{group}", result.by_group[metric][..., index]
+                by_group = result.by_group[metric][..., index]
+                yield metric, {group_key: group}, by_group
 
 
 @functools.partial(

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 
+from m3jax.evals import axes
 from m3jax.evals import records as records_lib
 
 
@@ -20,19 +21,20 @@ def markdown(
 
     Args:
       summaries: what ``records.aggregate`` returned, of one unit.
-      rows: the field that makes the rows.
-      columns: the field that makes the columns.
+      rows: the field or axis that makes the rows.
+      columns: the field or axis that makes the columns.
       digits: digits after the point.
 
     Returns:
       The table, without a newline at its end.
 
     Raises:
-      ValueError: there is nothing to show, a field is unknown, units differ, or two
+      ValueError: there is nothing to show, a name is unknown, units differ, or two
         summaries fall into one cell.
 
     Example:
-      >>> row = records_lib.Summary("s", "a", 0.0, "accuracy", 0.5, 0.4, 0.6, 5, "1")
+      >>> at = axes.at(snr_db=0)
+      >>> row = records_lib.Summary("s", "a", at, "accuracy", 0.5, 0.4, 0.6, 5, "1")
       >>> print(markdown([row]))
       | SNR (dB) | a (%) |
       |---|---|
@@ -43,7 +45,7 @@ def markdown(
     unit = summaries[0].unit
     cells: dict[tuple, str] = {}
     for summary in summaries:
-        place = getattr(summary, rows), getattr(summary, columns)
+        place = _place(summary, rows), _place(summary, columns)
         if place in cells:
             raise ValueError(
                 f"two summaries have {rows} {place[0]!r} and {columns} {place[1]!r}; "
@@ -53,7 +55,7 @@ def markdown(
     row_keys = list(dict.fromkeys(row for row, _ in cells))
     column_keys = list(dict.fromkeys(column for _, column in cells))
     shown = "%" if unit == "1" else unit
-    head = [_field_name(rows), *(f"{_key(key)} ({shown})" for key in column_keys)]
+    head = [axes.label(rows), *(f"{_key(key)} ({shown})" for key in column_keys)]
     lines = [_line(head), "|" + "---|" * len(head)]
     for row in row_keys:
         values = [cells.get((row, column), "-") for column in column_keys]
@@ -64,11 +66,12 @@ def markdown(
 def _check(summaries: Sequence[records_lib.Summary], fields: Sequence[str]) -> None:
     if not summaries:
         raise ValueError("there is no summary to show.")
+    known = set(records_lib.Summary._fields).union(*map(axes.names, summaries))
     for field in fields:
-        if field not in records_lib.Summary._fields:
+        if field not in known:
             raise ValueError(
-                f"summaries have no field {field!r}; they have "
-                f"{records_lib.Summary._fields}."
+                f"summaries have no field {field!r} and stand on no such axis; they "
+                f"have {tuple(sorted(known - {'at'}))}."
             )
     units = sorted({summary.unit for summary in summaries})
     if len(units) > 1:
@@ -89,8 +92,10 @@ def _key(key: object) -> str:
     return f"{key:g}" if isinstance(key, float) else str(key)
 
 
-def _field_name(field: str) -> str:
-    return "SNR (dB)" if field == "snr_db" else field.replace("_", " ")
+def _place(summary: records_lib.Summary, name: str) -> object:
+    if name in records_lib.Summary._fields:
+        return getattr(summary, name)
+    return axes.coordinate(summary, name)
 
 
 def _line(cells: Iterable[str]) -> str:

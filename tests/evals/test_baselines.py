@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from m3jax.evals import baselines
+from m3jax.evals import axes, baselines
 
 SKILLS = ("colour", "number", "unasked")
 
@@ -54,12 +54,8 @@ def test_records_have_a_row_for_all_and_for_each_skill_that_is_there():
     rows = baselines.to_records(
         np.array([1.0, 0.0, 1.0]), test, system="s", variant="v", groups=SKILLS
     )
-    values = {row.metric: row.value for row in rows}
-    assert values == {
-        "answer_accuracy": 2 / 3,
-        "answer_accuracy/colour": 0.5,
-        "answer_accuracy/number": 1.0,
-    }
-    assert {(r.system, r.variant, r.snr_db, r.unit) for r in rows} == {
-        ("s", "v", None, "1")
+    values = {axes.coordinate(row, "skill"): row.value for row in rows}
+    assert values == {None: 2 / 3, "colour": 0.5, "number": 1.0}
+    assert {(r.system, r.variant, r.metric, r.unit) for r in rows} == {
+        ("s", "v", "answer_accuracy", "1")
     }

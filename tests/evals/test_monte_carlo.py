@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from m3jax.channels import awgn, theory
-from m3jax.evals import error_counts, monte_carlo, records, uncoded
+from m3jax.evals import axes, error_counts, monte_carlo, records, uncoded
 from m3jax.ops import units
 from m3jax.testing import traces
 
@@ -175,7 +175,7 @@ def test_records_are_tidy_and_survive_the_disk(tmp_path):
         counts, system="link", variant="qpsk", seed=4, metric="frame_error_rate"
     )
     rates = records.select(rows, metric="frame_error_rate")
-    assert [row.snr_db for row in rates] == list(SNRS_DB)
+    assert [axes.coordinate(row, "snr_db") for row in rates] == list(SNRS_DB)
     assert [row.value for row in rates] == counts.rate.tolist()
     assert {row.seed for row in rows} == {4}
     assert [row.value for row in records.select(rows, metric="trials")] == [1000.0] * 3

@@ -2,19 +2,20 @@
 
 import json
 import math
-import pathlib
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from m3jax import base
-from m3jax.evals import records
+from m3jax.evals import axes, records
+from m3jax.train import disk
 
 
 def _record(snr_db=0.0, seed=0, value=0.5, **other):
     fields = {"system": "s", "variant": "v", "metric": "accuracy", "unit": "1"}
-    return base.Record(**{**fields, **other}, snr_db=snr_db, seed=seed, value=value)
+    at = () if snr_db is None else axes.at(snr_db=snr_db)
+    return base.Record(**{**fields, "at": at, **other}, seed=seed, value=value)
 
 
 ROWS = [
@@ -45,8 +46,8 @@ def test_file_is_strict_json_with_the_fields_of_the_contract(tmp_path):
 
     rows = json.loads(path.read_text(), parse_constant=refuse)
     assert [tuple(row) for row in rows] == [base.Record._fields] * len(ROWS)
-    assert rows[1]["snr_db"] == "inf"
-    assert rows[2]["snr_db"] is None
+    assert rows[1]["at"] == {"snr_db": "inf"}
+    assert rows[2]["at"] == {}
 
 
 def test_numpy_scalars_are_written_as_numbers(tmp_path):
@@ -59,12 +60,11 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     path = tmp_path / "evaluation.json"
     records.write(path, ROWS)
 
-    def full_disk(self, text, encoding):
-        self.touch()
+    def full_disk(handle):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pathlib.Path, "write_text", full_disk)
-    with pytest.raises(OSError, match="No space left on device.*make room"):
+    monkeypatch.setattr(disk.os, "fsync", full_disk)
+    with pytest.raises(disk.DiskFullError, match="no room.*free some space"):
         records.write(path, [])
     assert records.read(path) == ROWS
     assert list(tmp_path.iterdir()) == [path]
@@ -91,10 +91,10 @@ def test_a_damaged_file_is_named(tmp_path, text, fault):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("value", None), ("value", "high"), ("snr_db", [])]
+    ("field", "value"), [("value", None), ("value", "high"), ("at", [])]
 )
 def test_a_field_that_is_no_number_is_named(tmp_path, field, value):
-    row = ROWS[0]._asdict() | {field: value}
+    row = ROWS[0]._asdict() | {"at": {"snr_db": -2.5}, field: value}
     (tmp_path / "evaluation.json").write_text(json.dumps([row]))
     with pytest.raises(ValueError, match=f"record 1: {field} is"):
         records.read(tmp_path)
@@ -104,6 +104,31 @@ def test_select_keeps_equal_fields_and_members_of_collections():
     assert records.select(ROWS, snr_db=None) == ROWS[2:]
     assert records.select(ROWS, snr_db=(-2.5, math.inf), seed=1) == ROWS[1:2]
     assert records.select(ROWS, metric="no such") == []
+
+
+def test_by_seed_averages_over_the_places_that_are_named():
+    rows = [_record(snr, seed, 10 * seed + snr) for snr in (0, 4) for seed in (0, 1)]
+    rows += [_record(seed=seed, at=axes.at(snr_db=0, skill="x")) for seed in (0, 1)]
+    found = records.by_seed(rows, "v", "accuracy", snr_db=(0, 4))
+    np.testing.assert_array_equal(found, [2.0, 12.0])
+    np.testing.assert_array_equal(
+        found, records.by_seed(rows, "v", "accuracy", snr_db=records.ALL)
+    )
+    at_one = records.by_seed(rows, "v", "accuracy", snr_db=0.0, skill="x")
+    np.testing.assert_array_equal(at_one, [0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("places", "told"),
+    [
+        ({}, "no accuracy of 'v' was measured"),
+        ({"skill": "x"}, "was measured over skill"),
+        ({"snr_db": (0, 7)}, r"was measured at SNR \(dB\) \[7\]"),
+    ],
+)
+def test_by_seed_names_what_was_not_measured(places, told):
+    with pytest.raises(ValueError, match=told):
+        records.by_seed([_record(0.0)], "v", "accuracy", **places)
 
 
 def test_select_names_an_unknown_field():
@@ -118,7 +143,7 @@ def test_aggregate_gives_mean_and_t_interval_over_seeds():
     expected = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
     assert summary.mean == pytest.approx(0.675)
     assert (summary.low, summary.high) == pytest.approx(expected)
-    assert (summary.snr_db, summary.num_seeds, summary.unit) == (3.0, 4, "1")
+    assert (summary.at, summary.num_seeds, summary.unit) == (axes.at(snr_db=3), 4, "1")
 
 
 def test_aggregate_keeps_apart_all_that_differs_in_more_than_the_seed():

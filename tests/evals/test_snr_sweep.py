@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from m3jax import base
-from m3jax.evals import snr_sweep
+from m3jax.evals import axes, snr_sweep
 from m3jax.testing import dummy, traces
 
 SNRS = (-5.0, 0.0, 2.5, 10.0, math.inf)
@@ -271,15 +271,19 @@ def test_raw_and_typed_keys_both_work():
 def test_records_name_every_value_once():
     sweep = functools.partial(snr_sweep.sweep, _value, {}, _batches(), key=KEY)
     found = sweep(snrs_db=(0.1, math.inf), num_seeds=2, groups=GROUPS)
-    rows = snr_sweep.to_records(found, system="s", variant="v", units={"value": "m"})
-    names = ("value", "value/easy", "value/hard")  # nothing for the empty group
-    assert [(row.metric, row.snr_db, row.seed) for row in rows] == [
-        (name, snr, seed)
-        for name in names
+    rows = snr_sweep.to_records(
+        found, system="s", variant="v", units={"value": "m"}, group_key="level"
+    )
+    groups = ({}, {"level": "easy"}, {"level": "hard"})  # nothing for the empty group
+    assert [(row.metric, row.at, row.seed) for row in rows] == [
+        ("value", axes.at(snr_db=snr, **group), seed)
+        for group in groups
         for snr in (0.1, math.inf)
         for seed in (0, 1)
     ]
-    expected = base.Record("s", "v", 0.1, 0, "value", found.values["value"][0, 0], "m")
+    expected = base.Record(
+        "s", "v", axes.at(snr_db=0.1), 0, "value", found.values["value"][0, 0], "m"
+    )
     assert rows[0] == expected
 
 

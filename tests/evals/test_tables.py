@@ -4,12 +4,14 @@ import math
 
 import pytest
 
-from m3jax.evals import records, tables
+from m3jax.evals import axes, records, tables
 
 
 def _summary(variant="a", snr_db=0.0, mean=0.5, half=0.1, unit="1", metric="m"):
     low, high = mean - half, mean + half
-    return records.Summary("s", variant, snr_db, metric, mean, low, high, 5, unit)
+    return records.Summary(
+        *("s", variant, axes.at(snr_db=snr_db), metric), *(mean, low, high, 5, unit)
+    )
 
 
 def test_table_has_a_row_an_snr_and_a_column_a_variant():

@@ -210,7 +210,12 @@ def test_train_evaluate_and_describe_work_together(launch, tmp_path):
     done = launch("evaluate.py", *argv, "--num_examples=26")
     assert done.code == 0, done.err
     assert "| SNR (dB) |" in done.out
-    for name in ("evaluation.json", "table.md", "plots/accuracy.png", "metrics.jsonl"):
+    for name in (
+        "evaluation.json",
+        "table.md",
+        "plots/answer_accuracy_over_snr_db.png",
+        "metrics.jsonl",
+    ):
         assert (folder / name).stat().st_size > 0
     assert "answer_loss" in launch("describe.py", folder).out
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from m3jax import base, routing
+from m3jax.evals import axes
 from m3jax.reproductions import runner, study
 from m3jax.reproductions.m3llm import (
     claims,
+    forecasts,
     m3llm_study,
     measure,
     tables,
@@ -40,26 +42,32 @@ def make_rows():
     for name in variants.VARIANTS:
         values[name] |= {"lost_in_burst_steps": 1.0}
     values[variants.NO_ASEM] |= {"recovery_steps": 4.0, "lost_in_burst_steps": 3.0}
+    del values[variants.FULL + variants.ALONE]
+    placed = [(name, axes.at(copies=2), metrics) for name, metrics in values.items()]
     policies = ("random", variants.SEMANTIC, variants.NETWORK, variants.ORACLE)
-    for name in (*policies, variants.LOCAL, variants.CENTRAL):
-        values[name + variants.ALONE] = dict(values[name])
+    for name in (variants.FULL, *policies, variants.LOCAL, variants.CENTRAL):
+        placed.append((name, axes.at(copies=1), values[name]))
     errors = {"ASEM": 0.5, "Kalman": 0.48, "EWMA": 0.7, "AR(1)": 0.6}
-    for name in (variants.LINEAR, variants.BURSTY):
-        values[name] = {f"forecast_error/{n}": e for n, e in errors.items()}
-    values["case, random"] = {"weight_of_own": 0.3, "task_accuracy": 0.4}
-    values["expert: sign"] = {"accuracy/sign": 0.9}
+    for links in (forecasts.LINEAR, forecasts.BURSTY):
+        for name, error in errors.items():
+            placed.append((name, axes.at(links=links), {"forecast_error": error}))
+    case = {"weight_of_own": 0.3, "task_accuracy": 0.4}
+    placed.append(("random", axes.at(case="sign in fog"), case))
+    placed.append(("expert: sign", axes.at(task="sign"), {"accuracy": 0.9}))
     return [
-        base.Record("m3llm", name, None, seed, metric, v + 1e-3 * rng.normal(), "1")
-        for name, metrics in values.items()
+        base.Record("m3llm", name, at, seed, metric, v + 1e-3 * rng.normal(), "1")
+        for name, at, metrics in placed
         for metric, v in metrics.items()
         for seed in range(3)
     ]
 
 
-def replaced(rows, variant, metric, value):
-    wanted = variant, metric
+def replaced(rows, variant, metric, value, **at):
+    wanted = variant, metric, axes.at(**at)
     return [
-        row._replace(value=value) if (row.variant, row.metric) == wanted else row
+        row._replace(value=value)
+        if (row.variant, row.metric, row.at) == wanted
+        else row
         for row in rows
     ]
 
@@ -78,13 +86,14 @@ def test_claims_hold_where_the_records_say_so():
         (variants.FULL, "task_accuracy", 0.45, "Task accuracy is not lower"),
         (variants.JOINT, "convergence_steps", 110.0, "decoupled critics convergence"),
         (variants.JOINT, "common_level_steps", 110.0, "M3LLM's level"),
-        (variants.LINEAR, "forecast_error/ASEM", 0.6, "Kalman"),
+        ("ASEM", "forecast_error", 0.6, "Kalman"),
         (variants.FULL, "accuracy_after_failure", 0.6, "expert fails"),
         (variants.FULL, "reward", 0.7, "oracle"),
     ],
 )
 def test_a_claim_that_the_records_contradict_fails(variant, metric, value, claim):
-    found = claims.verdicts(replaced(make_rows(), variant, metric, value))
+    at = {"links": forecasts.LINEAR} if variant == "ASEM" else {"copies": 2}
+    found = claims.verdicts(replaced(make_rows(), variant, metric, value, **at))
     told = {v.claim: v.verdict for v in found}
     alone = variants.ALONE
     assert [told[c] for c in told if claim in c and alone not in c] == ["fails"]
@@ -93,11 +102,11 @@ def test_a_claim_that_the_records_contradict_fails(variant, metric, value, claim
 
 def test_tables_name_every_policy_and_ablation():
     text = tables.tables(make_rows())
-    for name in (*variants.VARIANTS, variants.LOCAL, "case, random", "EWMA"):
-        assert name in text
-    alone = tables.policies(make_rows(), variants.ALONE)
-    assert alone[0] == variants.FULL + variants.ALONE
-    assert all(name.endswith(variants.ALONE) for name in alone) and len(alone) == 7
+    learned = [name for name in variants.VARIANTS if variants.ALONE not in name]
+    for name in (*learned, variants.LOCAL, "EWMA", "expert: sign"):
+        assert f"| {name} |" in text
+    alone = tables.policies(tables.at_copies(make_rows(), 1))
+    assert alone[0] == variants.FULL and len(alone) == 7
 
 
 def test_recovery_counts_the_steps_after_the_burst():
@@ -112,7 +121,8 @@ def test_a_level_that_is_never_reached_takes_the_whole_training():
     slow = {"env_steps": [0.0, 10.0, 20.0], "reward": [0.0, 0.3, 0.5]}
     curves = {(variants.FULL, 0): full, (variants.JOINT, 0): slow}
     rows = [
-        base.Record("m3llm", name, None, 0, "reward", 1.0, "1") for name, _ in curves
+        base.Record("m3llm", name, axes.at(copies=2), 0, "reward", 1.0, "1")
+        for name, _ in curves
     ]
     made = m3llm_study.make_study("smoke").conclude(study.Results(rows, curves, {}))
     assert [row.variant for row in made] == [variants.FULL, variants.JOINT]

@@ -11,7 +11,7 @@ from m3jax import base
 from m3jax.reproductions import report, runner, store, study
 from m3jax.train import interrupts
 
-ROW = base.Record("toy", "a", 0.0, 0, "accuracy", 0.5, "1")
+ROW = base.Record("toy", "a", (("snr_db", 0.0),), 0, "accuracy", 0.5, "1")
 
 
 @pytest.mark.parametrize(

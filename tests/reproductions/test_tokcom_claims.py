@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from m3jax import base
+from m3jax.evals import axes
 from m3jax.reproductions import study
 from m3jax.reproductions.tokcom import claims, pictures, training, users, variants
 
@@ -45,14 +46,16 @@ def make_rows():
     rng = np.random.default_rng(0)
     for name, variant in MADE.items():
         for seed in range(variant.num_seeds):
-            row = base.Record("tokcom", name, None, seed, "", 0.0, "1")
+            row = base.Record("tokcom", name, (), seed, "", 0.0, "1")
             wobble = 0.001 * rng.normal()
             for snr_db in SETTINGS.snrs_db:
-                at = row._replace(snr_db=snr_db)
+                at = row._replace(at=axes.at(snr_db=snr_db))
                 value = accuracy(name, snr_db) + wobble
                 rows.append(at._replace(metric="answer_accuracy", value=value))
                 rows += [
-                    at._replace(metric=f"answer_accuracy/{skill}", value=value)
+                    axes.with_at(
+                        at._replace(metric="answer_accuracy", value=value), skill=skill
+                    )
                     for skill in claims.LOCAL_SKILLS
                 ]
                 tokens = variant.length * 5 / 4
@@ -62,18 +65,21 @@ def make_rows():
             steps = 100.0 if variant.is_aligned else 150.0
             rows.append(
                 row._replace(
-                    metric="steps_to_90_percent", value=steps + wobble, snr_db=10.0
+                    metric="steps_to_90_percent",
+                    value=steps + wobble,
+                    at=axes.at(snr_db=10.0),
                 )
             )
     for seed in range(SETTINGS.num_seeds):
+        few, at = axes.at(snr_db=10.0), axes.at(weight=0.9)
         rows += [
-            base.Record("tokcom", users.FEW, 10.0, seed, "excess_cost", -0.001, "1"),
-            base.Record("tokcom", users.joint(0.9), 10.0, seed, "all_solved", 1.0, "1"),
+            base.Record("tokcom", users.FEW, few, seed, "excess_cost", -0.001, "1"),
+            base.Record("tokcom", users.JOINT, at, seed, "all_solved", 1.0, "1"),
         ]
         for metric in ("weighted_cost", "reducible_cost"):
-            for name, cost in ((users.joint(0.9), 0.7), (users.equal(0.9), 1.0)):
+            for name, cost in ((users.JOINT, 0.7), (users.EQUAL, 1.0)):
                 value = cost + 0.001 * seed
-                rows.append(base.Record("tokcom", name, None, seed, metric, value, "1"))
+                rows.append(base.Record("tokcom", name, at, seed, metric, value, "1"))
     return rows
 
 

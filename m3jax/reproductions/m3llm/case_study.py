@@ -20,6 +20,7 @@ TASK = "sign"
 OTHER = "recognise"
 OWN_DB, OTHER_DB, REST_DB = 15.0, 25.0, 5.0
 FOG = {"clutter": 1.0, "contrast": 0.35}
+CASE = "sign in fog"
 METRICS = ("weight_of_own", "weight_of_other", "task_accuracy")
 _SEED = 77
 _STEPS = 10
@@ -40,7 +41,7 @@ def measure(
       made: the world.
 
     Returns:
-      Rows of the variants ``case, POLICY`` with the metrics ``METRICS``.
+      Rows of each policy at ``case`` CASE with the metrics ``METRICS``.
     """
     names = made.pool.config.experts
     own, other = names.index(TASK), names.index(OTHER)
@@ -69,7 +70,7 @@ def measure(
         right = answers.answer_rows(made.pool, said, task, example, weights, heard)
         values = weights[:, own].mean(), weights[:, other].mean(), right.mean()
         found = dict(zip(METRICS, map(float, values), strict=True))
-        rows += variants.rows(f"case, {name}", seed, found)
+        rows += variants.rows(name, seed, found, case=CASE)
     return rows
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from m3jax import base
 from m3jax.evals import records as records_lib
 from m3jax.reproductions import study
-from m3jax.reproductions.m3llm import measure, variants
+from m3jax.reproductions.m3llm import forecasts, measure, tables, variants
 
 _NOT_LOWER = -0.01
 """A difference counts as none if it is within a point."""
@@ -15,18 +15,19 @@ _NOT_LOWER = -0.01
 
 def verdicts(rows: Sequence[base.Record]) -> list[study.Verdict]:
     """All claims: routing in both worlds, ablations, forecasts, disturbances."""
+    shared, alone = (tables.at_copies(rows, number) for number in (2, 1))
     return [
-        *_routing(rows, ""),
-        *_routing(rows, variants.ALONE),
-        *_end_to_end(rows),
-        *_ablations(rows),
+        *_routing(shared, ""),
+        *_routing(alone, variants.ALONE),
+        *_end_to_end(shared),
+        *_ablations(shared),
         *_forecasts(rows),
-        *_disturbances(rows),
+        *_disturbances(shared),
     ]
 
 
-def _of(rows, variant: str, metric: str) -> np.ndarray:
-    return records_lib.by_seed(rows, variant, metric)
+def _of(rows, variant: str, metric: str, **at: str) -> np.ndarray:
+    return records_lib.by_seed(rows, variant, metric, **at)
 
 
 def _gain(rows, metric: str, better: str, worse: str) -> np.ndarray:
@@ -39,7 +40,7 @@ def _ratio(rows, metric: str, better: str, worse: str) -> np.ndarray:
 
 
 def _routing(rows, suffix: str) -> list[study.Verdict]:
-    full, semantic = variants.FULL + suffix, variants.SEMANTIC + suffix
+    full, semantic = variants.FULL, variants.SEMANTIC
     note = "not lower: the interval is above minus one point"
     found = [
         study.judge(
@@ -72,7 +73,7 @@ def _routing(rows, suffix: str) -> list[study.Verdict]:
     found.append(
         study.judge(
             f"LLM quality is above network-first's by 15%{suffix}",
-            _ratio(rows, "llm_quality", full, variants.NETWORK + suffix),
+            _ratio(rows, "llm_quality", full, variants.NETWORK),
             0.15,
             unit="1",
         )
@@ -80,7 +81,7 @@ def _routing(rows, suffix: str) -> list[study.Verdict]:
     found += [
         study.judge(
             f"Task accuracy is above that of: {name}{suffix}",
-            _gain(rows, "task_accuracy", full, name + suffix),
+            _gain(rows, "task_accuracy", full, name),
             0.0,
             unit="1",
             note=how,
@@ -93,7 +94,7 @@ def _routing(rows, suffix: str) -> list[study.Verdict]:
     found.append(
         study.judge(
             f"Combined reward is at least 90 % of the per-step oracle's{suffix}",
-            _of(rows, full, "reward") / _of(rows, variants.ORACLE + suffix, "reward"),
+            _of(rows, full, "reward") / _of(rows, variants.ORACLE, "reward"),
             0.9,
             unit="1",
             note="both heads equal over subsets, the best in the true state",
@@ -172,10 +173,10 @@ def _ablations(rows) -> list[study.Verdict]:
 
 
 def _forecasts(rows) -> list[study.Verdict]:
-    def error(variant, name):
-        return _of(rows, variant, f"forecast_error/{name}")
+    def error(links, name):
+        return _of(rows, name, "forecast_error", links=links)
 
-    linear, bursty = variants.LINEAR, variants.BURSTY
+    linear, bursty = forecasts.LINEAR, forecasts.BURSTY
     return [
         study.judge(
             "ASEM forecasts within 10 % of the Kalman filter where that is optimal",

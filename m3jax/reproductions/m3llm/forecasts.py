@@ -11,6 +11,7 @@ from m3jax.reproductions.m3llm import variants
 from m3jax.routing import world as world_lib
 from m3jax.systems.m3llm import asem
 
+LINEAR, BURSTY = "linear", "bursty"
 NUM_LINKS = 7
 CORRELATION = 0.9
 NOISE = 0.3
@@ -25,7 +26,8 @@ def linear(settings: variants.Settings, seed: int) -> list[base.Record]:
       seed: of series and training.
 
     Returns:
-      Rows of the metrics ``forecast_error/FORECAST``: mean square errors.
+      Rows of ``forecast_error``, a mean square error, of each way to forecast at
+      ``links`` LINEAR.
     """
     model = gauss_markov.noisy(CORRELATION, 1.0, NOISE**2)
     config = settings.world
@@ -48,7 +50,7 @@ def linear(settings: variants.Settings, seed: int) -> list[base.Record]:
         "ASEM": _asem(spaces, trained, test, mask),
         "Kalman": exact,
     }
-    return _errors(variants.LINEAR, seed, found, test, mask)
+    return _errors(LINEAR, seed, found, test, mask)
 
 
 def bursty(settings: variants.Settings, seed: int) -> list[base.Record]:
@@ -59,7 +61,7 @@ def bursty(settings: variants.Settings, seed: int) -> list[base.Record]:
       seed: of series and training.
 
     Returns:
-      Rows as those of `linear`.
+      Rows as those of `linear`, at ``links`` BURSTY.
     """
     made = routing.make_world(settings.world)
     env, filtered = routing.make_env(settings.world, True, True, seed)
@@ -72,7 +74,7 @@ def bursty(settings: variants.Settings, seed: int) -> list[base.Record]:
         **_simple(series[0], train.mask, series[1], test.mask),
         "ASEM": _asem(env.asem, filtered.params, series[1], test.mask),
     }
-    return _errors(variants.BURSTY, seed, found, series[1], test.mask)
+    return _errors(BURSTY, seed, found, series[1], test.mask)
 
 
 def _noisy_series(seed: int, at: int, shape: tuple[int, ...]) -> base.Array:
@@ -114,14 +116,13 @@ def _asem(model, params, series, mask) -> base.Array:
     return predict(params, batch, jax.random.key(0))["mean"]
 
 
-def _errors(variant, seed, found, truth, mask) -> list[base.Record]:
+def _errors(links: str, seed, found, truth, mask) -> list[base.Record]:
     """Mean square errors of observed steps, but for those in which one warms up."""
     warm = max(truth.shape[1] // 4, 1)
     valid = np.asarray(mask)[:, warm:]
-    errors = {
-        f"forecast_error/{name}": np.asarray(forecast - truth, np.float64)[:, warm:]
-        for name, forecast in found.items()
-    }
-    return variants.rows(
-        variant, seed, {name: float((e**2)[valid].mean()) for name, e in errors.items()}
-    )
+    rows = []
+    for name, forecast in found.items():
+        errors = np.asarray(forecast - truth, np.float64)[:, warm:]
+        value = {"forecast_error": float((errors**2)[valid].mean())}
+        rows += variants.rows(name, seed, value, links=links)
+    return rows

@@ -59,8 +59,8 @@ class M3llmStudy:
             return study_lib.UnitResult(forecasts.bursty(settings, seed))
         if name.startswith(variants.REFERENCES):
             suffix = name.removeprefix(variants.REFERENCES)
-            where = variants.VARIANTS[variants.FULL + suffix]
-            rows, arrays = measure.references(settings, where, seed, suffix)
+            where = settings.world_of(variants.VARIANTS[variants.FULL + suffix])
+            rows, arrays = measure.references(settings, where, seed)
             return study_lib.UnitResult(rows, {}, arrays)
         variant = variants.VARIANTS[name]
         world = routing.make_world(settings.world_of(variant))
@@ -72,14 +72,16 @@ class M3llmStudy:
 
     def conclude(self, results: study_lib.Results) -> list[base.Record]:
         """Steps of each variant to the level that M3LLM converges to at that seed."""
-        rows, compared = [], tables.trained(results.records)
+        rows, copies = [], self._settings.world.copies
+        compared = tables.trained(tables.at_copies(results.records, copies))
         for (name, seed), looks in results.curves.items():
             if name not in compared:
                 continue
             full = results.curves[variants.FULL, seed]["reward"]
             goal = measure.risen(measure.RECOVERY, full)
             steps = curves.steps_to_level(goal, looks["env_steps"], looks["reward"])
-            rows += variants.rows(name, seed, {"common_level_steps": steps})
+            found = {"common_level_steps": steps}
+            rows += variants.rows(name, seed, found, copies=copies)
         return rows
 
     def verdicts(self, results: study_lib.Results) -> list[study_lib.Verdict]:

@@ -44,24 +44,24 @@ def router(
     }
     if looks["gradient_cosine"]:
         values["gradient_cosine"] = float(np.mean(looks["gradient_cosine"]))
-    return variants.rows(name, seed, values), {"burst": burst}
+    variant = name.removesuffix(variants.ALONE)
+    copies = settings.world_of(variants.VARIANTS[name]).copies
+    return variants.rows(variant, seed, values, copies=copies), {"burst": burst}
 
 
 def references(
-    settings: variants.Settings, variant: variants.Variant, seed: int, suffix: str
+    settings: variants.Settings, config: routing.WorldConfig, seed: int
 ) -> tuple[list[base.Record], dict[str, np.ndarray]]:
     """Metrics of the policies that do not learn.
 
     Args:
       settings: of the study.
-      variant: tells the world.
+      config: of the world.
       seed: of episodes.
-      suffix: of their names.
 
     Returns:
       Records, and rewards through a burst by name.
     """
-    config = settings.world_of(variant)
     made = routing.make_world(config)
     env, _ = routing.make_env(config, False, True, seed)
     params = routing_env.Params(made.params, made.test_bank)
@@ -75,20 +75,23 @@ def references(
         played = play(params, _key(seed, _TEST))
         arrays[name] = _burst(settings, play, params, seed)
         values = {**describe(played, made), **_through_burst(settings, arrays[name])}
-        rows += variants.rows(name + suffix, seed, values)
-    local = float(made.local[played.task].mean())
-    rows += variants.rows(variants.LOCAL + suffix, seed, {"task_accuracy": local})
-    central = {"task_accuracy": _central(played, made)}
-    rows += variants.rows(variants.CENTRAL + suffix, seed, central)
-    if not suffix and seed == 0:  # experts are what they are at every seed
+        rows += variants.rows(name, seed, values, copies=config.copies)
+    for name, accuracy in (
+        (variants.LOCAL, float(made.local[played.task].mean())),
+        (variants.CENTRAL, _central(played, made)),
+    ):
+        found = {"task_accuracy": accuracy}
+        rows += variants.rows(name, seed, found, copies=config.copies)
+    # Experts are what they are at every seed and wherever they are hosted.
+    if config.copies > 1 and seed == 0:
         rows += experts(made)
     return rows, arrays
 
 
 def experts(made: routing.World) -> list[base.Record]:
-    """Accuracy of each expert, and of the small generalist, on each task's test.
+    """Accuracy of each expert, and of the small generalist, at each ``task``'s test.
 
-    Over a link without noise; the metric is ``accuracy/TASK``.
+    Over a link without noise.
     """
     names = made.pool.config.experts
     clean = answers.measure_experts(made.pool, made.test_said, (np.inf,))[..., 0]
@@ -98,7 +101,7 @@ def experts(made: routing.World) -> list[base.Record]:
         row
         for variant, found in columns.items()
         for task, value in zip(names, found, strict=True)
-        for row in variants.rows(variant, 0, {f"accuracy/{task}": float(value)})
+        for row in variants.rows(variant, 0, {"accuracy": float(value)}, task=task)
     ]
 
 

@@ -4,6 +4,7 @@ import pathlib
 
 import numpy as np
 
+from m3jax import base
 from m3jax.evals import plot_style, plots
 from m3jax.evals import records as records_lib
 from m3jax.ops import intervals
@@ -31,13 +32,12 @@ def draw(
     Returns:
       Their paths.
     """
+    shared, alone = (tables.at_copies(results.records, number) for number in (2, 1))
     figures = {
-        "training": _training(results),
-        "policies": _bars(results, tables.policies(results.records, "")),
-        "policies_one_device": _bars(
-            results, tables.policies(results.records, variants.ALONE)
-        ),
-        "ablations": _bars(results, tables.trained(results.records)),
+        "training": _training(results, tables.trained(shared)),
+        "policies": _bars(shared, tables.policies(shared)),
+        "policies_one_device": _bars(alone, tables.policies(alone)),
+        "ablations": _bars(shared, tables.trained(shared)),
         "burst": _burst(settings, results),
         "interference": _interference(results),
     }
@@ -46,11 +46,10 @@ def draw(
     ]
 
 
-def _training(results: study.Results):
+def _training(results: study.Results, names: list[str]):
     """Reward without noise by environment step, mean over seeds and its interval."""
     fig = plot_style.new_figure(7.0, 4.0)
     ax = fig.subplots()
-    names = tables.trained(results.records)
     for name, style in plot_style.styles(names).items():
         curves = _curves(results, name)
         steps = np.array(curves[0]["env_steps"])
@@ -61,17 +60,16 @@ def _training(results: study.Results):
     return fig
 
 
-def _bars(results: study.Results, names: list[str]):
+def _bars(records: list[base.Record], names: list[str]):
     """Four metrics as dots with intervals, a row for each policy."""
     fig = plot_style.new_figure(10.0, 0.8 + 0.32 * len(names))
     panels = fig.subplots(1, len(_SHOWN), sharey=True)
     for ax, (metric, label) in zip(panels, _SHOWN.items(), strict=True):
         for place, name in enumerate(reversed(names)):
-            rows = records_lib.select(results.records, variant=name, metric=metric)
+            rows = records_lib.select(records, variant=name, metric=metric)
             if not rows:
                 continue
             found = intervals.student_t([row.value for row in rows])
-            is_ours = name.removesuffix(variants.ALONE) == variants.FULL
             ax.errorbar(
                 float(found.mean),
                 place,
@@ -81,12 +79,11 @@ def _bars(results: study.Results, names: list[str]):
                 ],
                 fmt="o",
                 ms=5,
-                color="black" if is_ours else plot_style.GREY,
+                color="black" if name == variants.FULL else plot_style.GREY,
             )
         ax.set_xlabel(label)
         plot_style.tidy(ax)
-    labels = [name.removesuffix(variants.ALONE) for name in reversed(names)]
-    panels[0].set_yticks(range(len(names)), labels)
+    panels[0].set_yticks(range(len(names)), list(reversed(names)))
     return fig
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from m3jax import base
+from m3jax.evals import axes
 from m3jax.evals import records as records_lib
 from m3jax.evals import tables as table_lib
-from m3jax.reproductions.m3llm import measure, variants
+from m3jax.reproductions.m3llm import variants
 
 _COUNTED = (
     *("convergence_steps", "common_level_steps"),
@@ -25,22 +26,26 @@ def tables(rows: Sequence[base.Record]) -> str:
         made = table_lib.markdown(records_lib.aggregate(chosen), **layout)
         return f"### {title}\n\n{made}"
 
-    def named(names: list[str]) -> list[base.Record]:
-        chosen = [row for row in rows if row.variant in names and row.metric in METRICS]
+    def named(names: list[str], there: list[base.Record]) -> list[base.Record]:
+        chosen = [r for r in there if r.variant in names and r.metric in METRICS]
         return sorted(chosen, key=lambda r: (names.index(r.variant), _place(r.metric)))
 
-    def starting(prefix: str, field: str = "variant") -> list[base.Record]:
-        return [row for row in rows if getattr(row, field).startswith(prefix)]
-
-    counted = [row for row in rows if row.metric in _COUNTED]
+    shared, alone = at_copies(rows, 2), at_copies(rows, 1)
+    counted = [row for row in shared if row.metric in _COUNTED]
+    foggy = [row for row in rows if axes.coordinate(row, "case")]
+    clean = records_lib.select(rows, metric="accuracy")
     return "\n\n".join(
         [
-            table("Policies, two devices for each expert", named(policies(rows, ""))),
+            table(
+                "Policies, two devices for each expert", named(policies(shared), shared)
+            ),
             table(
                 "Policies, one device for each expert",
-                named(policies(rows, variants.ALONE)),
+                named(policies(alone), alone),
             ),
-            table("Ablations, two devices for each expert", named(trained(rows))),
+            table(
+                "Ablations, two devices for each expert", named(trained(shared), shared)
+            ),
             table(
                 "Steps: in training until 95 % of the rise of the own reward, and of"
                 " M3LLM's; until 95 % of the reward before a burst; reward lost in a"
@@ -50,42 +55,42 @@ def tables(rows: Sequence[base.Record]) -> str:
             ),
             table(
                 "Mean square errors of one-step forecasts, of the variance",
-                starting("forecast_error/", "metric"),
-                rows="metric",
-                columns="variant",
+                records_lib.select(rows, metric="forecast_error"),
+                columns="links",
             ),
             table(
                 "A sign in fog: its expert at 15 dB, another at 25 dB",
-                starting("case, "),
+                foggy,
             ),
             table(
                 "Experts, over a link without noise",
-                starting(measure.EXPERT),
+                clean,
+                columns="task",
                 digits=0,
             ),
         ]
     )
 
 
-def policies(rows: Sequence[base.Record], suffix: str) -> list[str]:
-    """M3LLM and what does not learn, in one of the worlds, in the records' order."""
+def at_copies(rows: Sequence[base.Record], number: int) -> list[base.Record]:
+    """What was measured where so many devices host each expert, without saying so."""
+    return [
+        axes.with_at(row, copies=None)
+        for row in records_lib.select(rows, copies=float(number))
+    ]
+
+
+def policies(rows: Sequence[base.Record]) -> list[str]:
+    """M3LLM and what does not learn, of one world, in the records' order."""
     named = records_lib.select(rows, metric="task_accuracy")
     names = dict.fromkeys(row.variant for row in named)
-    still = [n for n in names if n not in variants.VARIANTS and _suffix(n) == suffix]
-    return [variants.FULL + suffix, *still]
+    return [variants.FULL, *(n for n in names if n not in variants.VARIANTS)]
 
 
 def trained(rows: Sequence[base.Record]) -> list[str]:
-    """Everything that learned where there are copies."""
+    """Everything that learned."""
     names = {row.variant for row in rows}
-    return [n for n, v in variants.VARIANTS.items() if v.has_copies and n in names]
-
-
-def _suffix(name: str) -> str | None:
-    """In which world a policy is; None: in neither."""
-    if name.startswith("case, "):
-        return None
-    return variants.ALONE if name.endswith(variants.ALONE) else ""
+    return [name for name in variants.VARIANTS if name in names]
 
 
 def _place(metric: str) -> int:

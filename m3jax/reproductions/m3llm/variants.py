@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from m3jax import base, routing
 from m3jax.envs import events, world
+from m3jax.evals import axes
 from m3jax.rl import sac_config
 from m3jax.systems.m3llm import asem
 from m3jax.systems.m3llm import ce_sac as ce_sac_lib
@@ -25,7 +26,14 @@ LOCAL = "local (EdgeViT-like)"
 CENTRAL = "centralised mixture (MoE-LLaVA-like)"
 SEMANTIC, NETWORK, ORACLE = "semantic_first", "network_first", "oracle"
 ALONE = ", one device each"
-"""What variants and policies are called where each expert is on one device only."""
+"""What a unit is called, and a claim, where each expert is on one device only."""
+_UNITS = dict.fromkeys(
+    (
+        *("convergence_steps", "common_level_steps"),
+        *("recovery_steps", "lost_in_burst_steps"),
+    ),
+    "step",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,12 +178,14 @@ def with_events(params: world.Params, **values) -> world.Params:
     return params._replace(events=events.EventParams(**values))
 
 
-def rows(variant: str, seed: int, values: Mapping[str, float]) -> list[base.Record]:
-    """Records of some metrics; those that end in "_steps" are counted in steps."""
+def rows(
+    variant: str, seed: int, values: Mapping[str, float], **at: float | str
+) -> list[base.Record]:
+    """Records of some metrics; those of policies stand at ``copies`` of each expert."""
     return [
         base.Record(
-            *(SYSTEM, variant, None, seed, metric, value),
-            "step" if metric.endswith("_steps") else "1",
+            *(SYSTEM, variant, axes.at(**at), seed),
+            *(metric, value, _UNITS.get(metric, "1")),
         )
         for metric, value in values.items()
     ]

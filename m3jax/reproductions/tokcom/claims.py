@@ -42,8 +42,7 @@ def tables(settings: variants.Settings, rows: Sequence[base.Record]) -> str:
     ]
     texts = []
     for title, names in parts:
-        chosen = records_lib.select(rows, variant=set(names), metric=_ACCURACY)
-        chosen.sort(key=lambda row: names.index(row.variant))
+        chosen = accuracy(rows, names)
         table = table_lib.markdown(records_lib.aggregate(chosen))
         texts.append(f"### {title}\n\n{table}")
     chosen = baseline_rows(settings, rows)
@@ -81,8 +80,7 @@ def baseline_rows(
         variants.by_length(at, STRIDE): "stride only",
         variants.RAW: "raw features",
     }
-    chosen = records_lib.select(rows, variant=set(names), metric=_ACCURACY)
-    chosen.sort(key=lambda row: list(names).index(row.variant))
+    chosen = accuracy(rows, list(names))
     out = [row._replace(variant=names[row.variant]) for row in chosen]
     return out + [
         row
@@ -101,28 +99,33 @@ def separation_rows(
     """
     modes = [variants.digital(*mode) for mode in settings.modes]
     analog = variants.by_length(settings.length)
-    out = [
-        row._replace(variant="analog, learned")
-        for row in records_lib.select(rows, variant=analog, metric=_ACCURACY)
-    ]
+    out = [row._replace(variant="analog, learned") for row in accuracy(rows, [analog])]
     for snr_db in settings.snrs_db:
         found = [
-            records_lib.select(rows, variant=mode, metric=_ACCURACY, snr_db=snr_db)
-            for mode in modes
+            records_lib.select(accuracy(rows, [mode]), snr_db=snr_db) for mode in modes
         ]
         best = max(found, key=lambda mode: np.mean([row.value for row in mode]))
         out += [row._replace(variant="separation, best mode") for row in best]
     return out
 
 
+def accuracy(rows: Sequence[base.Record], names: Sequence[str]) -> list[base.Record]:
+    """Accuracy of variants, in turn, over all skills and the channel of training."""
+    chosen = records_lib.select(
+        rows, variant=set(names), metric=_ACCURACY, skill=None, fading=None
+    )
+    return sorted(chosen, key=lambda row: names.index(row.variant))
+
+
 def by_seed(
     rows: Sequence[base.Record],
     variant: str,
     metric: str = _ACCURACY,
-    snrs_db: Sequence[float] | None = None,
+    snrs_db: Sequence[float] | str = records_lib.ALL,
+    **at: str,
 ) -> np.ndarray:
-    """As ``records.by_seed``, of accuracy unless another metric is named."""
-    return records_lib.by_seed(rows, variant, metric, snrs_db)
+    """As ``records.by_seed`` over SNRs, of accuracy unless another metric is named."""
+    return records_lib.by_seed(rows, variant, metric, snr_db=snrs_db, **at)
 
 
 def _headline(settings, rows) -> list[study.Verdict]:
@@ -232,8 +235,7 @@ def _times(settings) -> str:
 
 def _local(rows, variant: str, snrs_db) -> np.ndarray:
     """Accuracy on questions about a few patches, for each seed."""
-    skills = [f"{_ACCURACY}/{skill}" for skill in LOCAL_SKILLS]
-    return np.mean([by_seed(rows, variant, skill, snrs_db) for skill in skills], axis=0)
+    return by_seed(rows, variant, _ACCURACY, snrs_db, skill=LOCAL_SKILLS)
 
 
 def _separation(settings, rows) -> list[study.Verdict]:
@@ -274,12 +276,14 @@ def crossover(settings, best: Sequence[base.Record]) -> float | None:
 def _allocation(settings, rows) -> list[study.Verdict]:
     def saved(weight, metric):
         joint, equal = (
-            by_seed(rows, name(weight), metric) for name in (users.joint, users.equal)
+            records_lib.by_seed(rows, name, metric, weight=weight)
+            for name in (users.JOINT, users.EQUAL)
         )
         return 1.0 - joint / equal
 
     def unsolved(weight):
-        share = 1.0 - by_seed(rows, users.joint(weight), "all_solved").mean()
+        solved = records_lib.by_seed(rows, users.JOINT, "all_solved", weight=weight)
+        share = 1.0 - solved.mean()
         return f"; {share:.0%} of seeds with a drop unsolved" if share else ""
 
     saved_shares = [

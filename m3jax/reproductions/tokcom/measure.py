@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from m3jax import base
-from m3jax.evals import snr_sweep
+from m3jax.evals import axes, snr_sweep
 from m3jax.reproductions.tokcom import sweeping, training
 from m3jax.reproductions.tokcom import variants as variants_lib
 from m3jax.systems import tokcom
@@ -32,19 +32,22 @@ def analog(
     """
     swept = sweeping.sweep(trained.system, trained.params, test, settings.snrs_db)
     rows = snr_sweep.to_records(swept, system=SYSTEM, variant=name, units=UNITS)
-    rows = [row for row in rows if "/" not in row.metric or _is_wanted(row)]
+    rows = [row for row in rows if _is_wanted(row)]
     for fading in settings.channels[1:]:
         system = _over(trained.config, fading)
         found = sweeping.sweep(system, trained.params, test, (RATE_SNR_DB,))
         value = float(found.values["answer_accuracy"][0, 0])
-        metric = accuracy_over(settings, fading)
-        rows.append(base.Record(SYSTEM, name, RATE_SNR_DB, 0, metric, value, "1"))
+        at = over(settings, fading)
+        rows.append(base.Record(SYSTEM, name, at, 0, "answer_accuracy", value, "1"))
     return [row._replace(seed=seed) for row in rows]
 
 
 def _is_wanted(row: base.Record) -> bool:
     """Of skills only the accuracy at one SNR: the rest would fill the records."""
-    return row.metric.startswith("answer_accuracy/") and row.snr_db == RATE_SNR_DB
+    if axes.coordinate(row, "skill") is None:
+        return True
+    at = axes.coordinate(row, "snr_db")
+    return row.metric == "answer_accuracy" and at == RATE_SNR_DB
 
 
 def digital(
@@ -80,17 +83,18 @@ def digital(
             "channel_uses": (float(num_uses), "channel use"),
         }
         rows += [
-            base.Record(SYSTEM, name, snr_db, seed, metric, value, unit)
+            base.Record(
+                *(SYSTEM, name, axes.at(snr_db=snr_db), seed), *(metric, value, unit)
+            )
             for metric, (value, unit) in values.items()
         ]
     return rows
 
 
-def accuracy_over(settings: variants_lib.Settings, fading: str) -> str:
-    """Name of the accuracy over a channel; that of training needs no other name."""
-    return "answer_accuracy" + (
-        f"_over_{fading}" if fading != settings.channels[0] else ""
-    )
+def over(settings: variants_lib.Settings, fading: str) -> base.At:
+    """Where rate is compared over a channel; that of training needs no name."""
+    named = {} if fading == settings.channels[0] else {"fading": fading}
+    return axes.at(snr_db=RATE_SNR_DB, **named)
 
 
 def convergence(trained: training.Trained, name: str, seed: int) -> list[base.Record]:
@@ -98,13 +102,8 @@ def convergence(trained: training.Trained, name: str, seed: int) -> list[base.Re
     curves = trained.curves
     steps = training.steps_to(0.9, curves["step"], curves["accuracy"])
     row = base.Record(
-        SYSTEM,
-        name,
-        training.LOOK_SNR_DB,
-        seed,
-        "steps_to_90_percent",
-        steps,
-        "update",
+        *(SYSTEM, name, axes.at(snr_db=training.LOOK_SNR_DB), seed),
+        *("steps_to_90_percent", steps, "update"),
     )
     first = row._replace(
         metric="accuracy_before_stage_2", value=curves["accuracy"][0], unit="1"

@@ -32,7 +32,7 @@ def draw(
     rows = results.records
     figures = {
         "ablation": _by_snr(rows, claims.ablation(), "budget of the paper"),
-        "baselines": plots.metric_vs_snr(
+        "baselines": plots.metric_over(
             claims.baseline_rows(settings, rows), title="equal channel uses"
         ).figure,
         "lengths": _by_length(settings, rows),
@@ -51,15 +51,14 @@ def draw(
 
 
 def _by_snr(rows: Sequence[base.Record], names: list[str], title: str):
-    chosen = records_lib.select(rows, variant=set(names), metric=_ACCURACY)
-    chosen.sort(key=lambda row: names.index(row.variant))
-    return plots.metric_vs_snr(chosen, title=title).figure
+    chosen = claims.accuracy(rows, names)
+    return plots.metric_over(chosen, title=title).figure
 
 
 def _separation(settings: variants.Settings, rows: Sequence[base.Record]):
     """Analog and the best digital mode, and where they cross."""
     best = claims.separation_rows(settings, rows)
-    ax = plots.metric_vs_snr(best, title="equal channel uses")
+    ax = plots.metric_over(best, title="equal channel uses")
     at = claims.crossover(settings, best)
     if at is not None:
         ax.axvline(at, color=plot_style.GREY, ls=":", lw=1.2)
@@ -103,9 +102,9 @@ def _rate_accuracy(settings: variants.Settings, rows: Sequence[base.Record]):
             points = []
             for n in sorted({*settings.lengths, settings.length}):
                 variant = variants.by_length(n, name)
-                metric = measure.accuracy_over(settings, channel)
+                at = measure.over(settings, channel)
                 found = records_lib.select(
-                    rows, variant=variant, metric=metric, snr_db=measure.RATE_SNR_DB
+                    rows, variant=variant, metric=_ACCURACY, at=(at,)
                 )
                 if found:
                     uses = variants.num_uses(settings, n)

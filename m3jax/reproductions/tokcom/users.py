@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from m3jax import base
+from m3jax.evals import axes
 from m3jax.evals import records as records_lib
 from m3jax.ops import quantities
 from m3jax.reproductions.tokcom import training
@@ -19,6 +20,7 @@ from m3jax.systems.tokcom import allocation
 
 BANDWIDTH = quantities.Hertz(1e6)
 POWER = quantities.Dbm(23.0)
+JOINT, EQUAL = "joint", "equal split"
 FEW = "joint, few users"
 _NUM_FEW, _GRID = 3, 32
 
@@ -33,25 +35,23 @@ def measure(
       rows: with the losses of every length at 10 dB.
 
     Returns:
-      Rows of the metrics "weighted_cost" and "reducible_cost" of the variants `joint`
-      and `equal` of each weight; "excess_cost", the share by which the joint allocation
-      of few users is above an exhaustive search, variant "joint, few users"; and how
-      well the curves fit, variant "loss curve".
+      Rows of the metrics "weighted_cost" and "reducible_cost" of the variants `JOINT`
+      and `EQUAL` at each ``weight``; "excess_cost", the share by which the joint
+      allocation of few users is above an exhaustive search, variant "joint, few users";
+      and how well the curves fit, variant "loss curve".
     """
     out = []
     for seed in range(settings.num_seeds):
         fitted = allocation.fit(*losses(settings, rows, seed))
-        row = base.Record("tokcom", "loss curve", 10.0, seed, "r2", fitted.r2, "1")
+        at = axes.at(snr_db=10.0)
+        row = base.Record("tokcom", "loss curve", at, seed, "r2", fitted.r2, "1")
         out.append(row)
         for weight in settings.weights:
             problem = _problem(settings, fitted.curve, weight, settings.num_users)
             found = allocation.measure_saving(problem, [seed], settings.num_drops)
-            names = {"joint": joint(weight), "equal split": equal(weight)}
-            out += [
-                one._replace(variant=names[one.variant])
-                for one in allocation.records(found)
-            ]
-            solved = row._replace(variant=joint(weight), metric="all_solved")
+            at = axes.at(weight=weight)
+            out += [one._replace(at=at) for one in allocation.records(found)]
+            solved = row._replace(variant=JOINT, at=at, metric="all_solved")
             out.append(solved._replace(value=float(found.are_solved)))
         excess = _excess(settings, fitted.curve, seed)
         few = row._replace(variant=FEW, metric="excess_cost", value=excess)
@@ -82,23 +82,13 @@ def _excess(settings, curve, seed: int) -> float:
     return float(found.cost) / allocation.exhaustive(problem, _GRID).cost - 1.0
 
 
-def joint(weight: float) -> str:
-    """Name of the joint allocation at a weight of latency."""
-    return f"joint, w = {weight:g}"
-
-
-def equal(weight: float) -> str:
-    """Name of the equal split at a weight of latency."""
-    return f"equal split, w = {weight:g}"
-
-
 def losses(
     settings: variants_lib.Settings, rows: list[base.Record], seed: int
 ) -> tuple[list[int], list[float]]:
     """Tokens of a message and the loss in nats a word, at 10 dB."""
     names = {variants_lib.by_length(n): n for n in settings.lengths}
     found = records_lib.select(
-        rows, variant=set(names), seed=seed, metric="nll", snr_db=10.0
+        rows, variant=set(names), seed=seed, metric="nll", skill=None, snr_db=10.0
     )
     found.sort(key=lambda row: names[row.variant])
     tokens = [

@@ -132,9 +132,7 @@ def records(saving: Saving, system: str = "tokcom") -> list[base.Record]:
                 ("weighted_cost", cost),
                 ("reducible_cost", cost - saving.floor),
             ):
-                rows.append(
-                    base.Record(system, variant, None, seed, metric, value, "1")
-                )
+                rows.append(base.Record(system, variant, (), seed, metric, value, "1"))
     return rows
 
 

@@ -1,0 +1,134 @@
+"""From records to what a person looks at: tables, and a plot for each numeric axis."""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+from m3jax import base
+from m3jax.evals import axes, plots, tables
+from m3jax.evals import records as records_lib
+from m3jax.train import metrics as metric_files
+
+RECORDS = "evaluation.json"
+_SHOWN_DB = (0.0, 20.0)
+
+
+def write(
+    rows: Sequence[base.Record],
+    directory: str | os.PathLike[str],
+    metrics: Sequence[str] = (),
+) -> list[pathlib.Path]:
+    """Writes records, tables and plots.
+
+    Args:
+      rows: of one or more variants, baselines included.
+      directory: gets ``evaluation.json``, ``table.md`` and ``plots/``.
+      metrics: those with a table and a plot over each axis; () for the first.
+
+    Returns:
+      The paths of the plots.
+
+    Raises:
+      OSError: the directory can't be written to.
+    """
+    folder = pathlib.Path(directory)
+    records_lib.write(folder / RECORDS, rows)
+    text = markdown(rows, metrics)
+    (folder / "table.md").write_text(text + "\n", encoding="utf-8")
+    figures = _draw(rows, metrics)
+    if (folder / "metrics.jsonl").exists():
+        found = metric_files.read(folder)
+        if any("loss" in row for row in found):
+            figures["loss"] = plots.training_curves({folder.name: found}).figure
+    return [
+        plots.save(figure, folder / "plots" / f"{name}.png")
+        for name, figure in figures.items()
+    ]
+
+
+def markdown(rows: Sequence[base.Record], metrics: Sequence[str] = ()) -> str:
+    """Tables: each metric over each numeric axis, and the first one by each name.
+
+    Names, such as skills, are shown at 0 dB, 20 dB and the last place of the axis.
+    """
+    metrics = metrics or (rows[0].metric,)
+    numeric, named = _axes_of(rows)
+    parts = []
+    for metric in metrics:
+        for axis in numeric or (None,):
+            shown = _on(rows, metric, axis)
+            if shown:
+                title = f"### {metric.replace('_', ' ')}\n\n" * (len(metrics) > 1)
+                layout = {"rows": axis} if axis else {"rows": "metric"}
+                summaries = records_lib.aggregate(shown)
+                parts.append(title + tables.markdown(summaries, **layout))
+    parts += [_by_name(rows, metrics[0], name, numeric) for name in named]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _axes_of(rows: Sequence[base.Record]) -> tuple[list[str], list[str]]:
+    """Numeric axes and axes of names, in order of appearance."""
+    found: dict[str, bool] = {}
+    for row in rows:
+        for axis, place in row.at:
+            found.setdefault(axis, axes.is_numeric(place))
+    numeric = [axis for axis, is_numeric in found.items() if is_numeric]
+    return numeric, [axis for axis in found if axis not in numeric]
+
+
+def _on(
+    rows: Sequence[base.Record], metric: str, axis: str | None
+) -> list[base.Record]:
+    """Rows of a metric that stand on this axis alone, or nowhere."""
+    wanted = {axis} - {None}
+    return [r for r in rows if r.metric == metric and axes.names(r) <= wanted]
+
+
+def _by_name(
+    rows: Sequence[base.Record], metric: str, name: str, numeric: Sequence[str]
+) -> str:
+    """A metric by the names on an axis, at some places of each numeric axis."""
+    known = {name, *numeric[:1]}
+    chosen = [
+        row for row in rows if row.metric == metric and name in axes.names(row) <= known
+    ]
+    if not chosen:
+        return ""
+    places = sorted(
+        {p for row in chosen for axis, p in row.at if axis != name} - {None}
+    )
+    shown = {p for p in places if p in _SHOWN_DB} | set(places[-1:])
+    summaries = []
+    for summary in records_lib.aggregate(chosen):
+        where = [(a, p) for a, p in summary.at if a != name]
+        if all(place in shown for _, place in where):
+            unit = [f"at {place:g} {_unit(axis)}".rstrip() for axis, place in where]
+            variant = " ".join([summary.variant, *unit])
+            summaries.append(summary._replace(variant=variant))
+    return tables.markdown(summaries, rows=name, columns="variant")
+
+
+def _unit(axis: str) -> str:
+    return axes.label(axis).partition("(")[2].rstrip(")")
+
+
+def _draw(rows: Sequence[base.Record], metrics: Sequence[str]) -> dict:
+    """One figure for each metric and numeric axis; one of the first by each name."""
+    metrics = metrics or (rows[0].metric,)
+    numeric, named = _axes_of(rows)
+    figures = {}
+    for metric in metrics:
+        for axis in numeric:
+            if any(row.at for row in _on(rows, metric, axis)):
+                drawn = plots.metric_over(rows, metric, axis)
+                figures[f"{metric}_over_{axis}"] = drawn.figure
+    for name in named:
+        for axis in numeric:
+            if any(axes.names(row) == {name, axis} for row in rows):
+                panels = plots.metric_over_by_group(rows, metrics[0], axis, name)
+                figures[f"{metrics[0]}_by_{name}"] = panels[0].figure
+        if not numeric:
+            figures[f"{metrics[0]}_by_{name}"] = plots.dots(
+                rows, metrics[0], name
+            ).figure
+    return figures
