@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks import environment_numpy
 from m3jax import base
-from m3jax.envs import wireless, world
+from m3jax.envs.expert_routing import wireless, world
 
 ENV = wireless.Wireless()
 TOLERANCE = 2e-3

@@ -49,7 +49,7 @@ class World:
       earned: semantic and channel reward of the last step, each [*batch].
 
     Args:
-      params: of `m3jax.envs.wireless.Wireless`, in its default mode.
+      params: of `m3jax.envs.expert_routing.wireless.Wireless`, in its default mode.
       batch: shape of the batch; of one environment none.
     """
 

@@ -14,9 +14,11 @@ import jax
 from absl import flags
 
 from benchmarks import harness
-from m3jax import base, evaluation, experiment
-from m3jax.data import pipeline
+from m3jax import base
+from m3jax.data.edgescenes import dataset
 from m3jax.evals import snr_sweep
+from m3jax.experiments import over_snr as evaluation
+from m3jax.experiments import running as experiment
 from m3jax.train import memory
 
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed calls of each side.", lower_bound=1)
@@ -53,7 +55,7 @@ def main() -> list[harness.Row]:
     machine = harness.measure_machine([])
     run = experiment.load("tokcom")
     arrays = experiment.load_arrays(
-        pipeline.DataConfig(config="smoke"), "test", _EXAMPLES.value
+        dataset.Config(config="smoke"), "test", _EXAMPLES.value
     )
     batches = experiment.split_batches(arrays, evaluation.BATCH_SIZE)
     sweep = make_sweep(run, batches)

@@ -32,9 +32,10 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from m3jax import experiment
 from m3jax.channels import links
-from m3jax.data import pipeline, scenes, words
+from m3jax.data import pipeline
+from m3jax.data.edgescenes import dataset, scenes, words
+from m3jax.experiments import running as experiment
 from m3jax.nn import compressors, transceiver
 from m3jax.train import metrics
 
@@ -56,7 +57,7 @@ generate = jax.jit(run.system.predict["generate"])
 # uses handwriting that no training example has. Skills take turns by index.
 
 # %%
-source = pipeline.FreshScenes(scenes.SceneSettings(), seed=7, split="test")
+source = dataset.Fresh(scenes.SceneSettings(), seed=7, split="test")
 batch = {
     name: jnp.asarray(x)
     for name, x in pipeline.as_arrays(source, limit=13 * 16).items()

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from m3jax.envs import comparison, events, wireless
+from m3jax.envs.expert_routing import comparison, events, wireless
 from m3jax.rl import populations, rollouts, sac, sac_config
 
 # %% [markdown]

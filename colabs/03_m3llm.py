@@ -25,12 +25,12 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 
-from m3jax import routing, specialists
-from m3jax.data import words
+from m3jax import routing
+from m3jax.data.edgescenes import words
 from m3jax.rl import sac_config
-from m3jax.routing import answers
 from m3jax.systems import m3llm
-from m3jax.systems.m3llm import ce_sac, context, playing, routing_env
+from m3jax.systems.m3llm import answers, ce_sac, context, playing, routing_env
+from m3jax.systems.m3llm import experts as specialists
 
 config = routing.WorldConfig(num_examples=40, copies=2, asem_steps=300)
 world = routing.make_world(config)

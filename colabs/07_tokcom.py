@@ -28,9 +28,11 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from m3jax.data import pipeline, scenes, words
+from m3jax.data import pipeline
+from m3jax.data.edgescenes import dataset, scenes, words
 from m3jax.evals import allocation_plots, plots, snr_sweep
-from m3jax.nn import compressors, foundation, vit
+from m3jax.foundation import answering
+from m3jax.nn import compressors, lora, vit
 from m3jax.ops import paths
 from m3jax.ops.quantities import Dbm, Hertz
 from m3jax.systems import tokcom
@@ -46,7 +48,7 @@ from m3jax.train import learner, optimizers, pretrained, scanned
 # %%
 names = ("image", "audio", "question", "answer", "skill")
 captions = ("image_caption", "audio_caption")
-scene_source = pipeline.FreshScenes(scenes.SceneSettings(), seed=7)
+scene_source = dataset.Fresh(scenes.SceneSettings(), seed=7)
 arrays = pipeline.as_arrays(scene_source, 2600, (*names, *captions))
 generalist, _ = pretrained.load("generalist")
 generalist = {n: p for n, p in generalist.items() if not n.endswith("_projector")}
@@ -74,7 +76,7 @@ jax.tree.map(jnp.shape, tokens)
 # are not sent.
 
 # %%
-order = vit.token_order(config.sizes.encoder("image"))
+order = vit.token_order(config.sizes.encoder_config("image"))
 chosen = ("stride", "window_pool", "top_k_attention", "token_merging")
 fig, axes = plt.subplots(2, 1 + len(chosen), figsize=(12, 5))
 for row, index in zip(axes, (0, 5), strict=True):
@@ -147,7 +149,7 @@ batch = {
 receive = jax.jit(system.predict["received"])
 table = np.asarray(aligned["decoder"]["embedder"]["embedding"])
 said = np.asarray(test["audio_caption"])
-mask = (said > foundation.EOS)[..., None]
+mask = (said > answering.EOS)[..., None]
 told = (table[said] * mask).sum(1) / mask.sum(1)
 fig, axes = plt.subplots(1, 2, figsize=(12, 4.5))
 for ax, params, title in zip(axes, (fresh, aligned), ("before", "after"), strict=True):
@@ -170,7 +172,7 @@ for ax, params, title in zip(axes, (fresh, aligned), ("before", "after"), strict
 axes[1].legend(fontsize=8)
 # %%
 adapted = dataclasses.replace(
-    config, lora=tokcom.LoraConfig(rank=8, pattern="decoder/layers/.*/kernel")
+    config, lora=lora.LoraConfig(rank=8, pattern="decoder/layers/.*/kernel")
 )
 measured = jax.jit(tokcom.make_system(adapted).predict["answer"])
 

@@ -3,7 +3,8 @@ r"""TokCom on EdgeScenes: a device sends tokens, a server answers.
     python launch/train.py --config=configs/tokcom.py --workdir=runs/tokcom
 
 `laptop` (default) tunes every part from the shipped generalist; `smoke` shows in
-seconds that all of it runs; `from_scratch` is `laptop` without the generalist.
+seconds that all of it runs, `tiny` in no time; `from_scratch` is `laptop` without the
+generalist.
 
 The two stages of the paper, over frozen encoders:
 
@@ -15,25 +16,32 @@ The two stages of the paper, over frozen encoders:
 public code; pretrained parts and data of these shapes are the user's to bring.
 """
 
-from m3jax import experiment
-from m3jax.data import pipeline
-from m3jax.nn import foundation, published
+from m3jax.channels import links
+from m3jax.data.edgescenes import dataset
+from m3jax.experiments import supervised
+from m3jax.foundation import published
+from m3jax.foundation import sizes as sizes_lib
+from m3jax.nn import lora
 from m3jax.systems import tokcom
+from m3jax.systems.tokcom.study import variants
+from m3jax.testing import tiny, tiny_runs
 from m3jax.train import config as train_config
 from m3jax.train import optimizers
 
 VARIANTS = (
-    *("laptop", "smoke", "from_scratch", "alignment", "cotraining"),
+    *("laptop", "smoke", "tiny", "from_scratch", "alignment", "cotraining"),
     *("paper_alignment", "paper"),
 )
 
 
-def get_config(arg: str = "laptop") -> experiment.Experiment:
+def get_config(arg: str = "laptop") -> supervised.Supervised:
     """The experiment of a variant, one of ``VARIANTS``."""
     if arg in ("laptop", "from_scratch"):
         return _laptop(start="generalist" if arg == "laptop" else "")
     if arg == "smoke":
         return _smoke()
+    if arg == "tiny":
+        return _tiny()
     if arg in ("alignment", "cotraining"):
         return _stage(arg)
     if arg in ("paper_alignment", "paper"):
@@ -41,15 +49,13 @@ def get_config(arg: str = "laptop") -> experiment.Experiment:
     raise ValueError(f"configs/tokcom.py knows {', '.join(VARIANTS)}, not {arg!r}")
 
 
-def _laptop(start: str) -> experiment.Experiment:
-    return experiment.Experiment(
+def _laptop(start: str) -> supervised.Supervised:
+    return supervised.Supervised(
         system=tokcom.Config(),
-        data=pipeline.DataConfig(config="laptop"),
-        train=train_config.TrainConfig(
-            steps=900,
+        data=dataset.Config(config="laptop"),
+        train=train_config.TrainConfig(steps=900, log_every=50, checkpoint_every=450),
+        learner=train_config.LearnerConfig(
             batch_size=64,
-            log_every=50,
-            checkpoint_every=450,
             optimizer=optimizers.OptimizerConfig(
                 name="muon",
                 learning_rate=1e-3,
@@ -63,53 +69,59 @@ def _laptop(start: str) -> experiment.Experiment:
     )
 
 
-def _smoke() -> experiment.Experiment:
-    return experiment.Experiment(
+def _smoke() -> supervised.Supervised:
+    return supervised.Supervised(
         system=tokcom.Config(
-            sizes=foundation.FoundationConfig(
-                dim=32,
-                mlp_dim=64,
-                ff_dim=64,
-                image_depth=1,
-                audio_depth=1,
-                decoder_depth=1,
-                image_stem=(8, 16, 32),
+            sizes=sizes_lib.Sizes(
+                decoder=sizes_lib.DecoderSizes(dim=32, ff_dim=64, depth=1),
+                image=sizes_lib.image(depth=1, stem=(8, 16, 32), mlp_dim=64),
+                audio=sizes_lib.audio(depth=1, mlp_dim=64),
             ),
             num_reals=16,
             receiver_dim=32,
         ),
-        data=pipeline.DataConfig(config="smoke"),
-        train=train_config.TrainConfig(
-            steps=50, batch_size=16, log_every=10, checkpoint_every=25
-        ),
+        data=dataset.Config(config="smoke"),
+        train=train_config.TrainConfig(steps=50, log_every=10, checkpoint_every=25),
+        learner=train_config.LearnerConfig(batch_size=16),
     )
 
 
-def _stage(stage: str) -> experiment.Experiment:
-    is_aligning = stage == "alignment"
-    return experiment.Experiment(
+def _tiny() -> supervised.Supervised:
+    return supervised.Supervised(
+        system=tokcom.Config(
+            sizes=tiny.scene_sizes(),
+            num_image_tokens=4,
+            num_audio_tokens=2,
+            num_reals=4,
+            receiver_dim=8,
+        ),
+        data=dataset.Config(config="smoke"),
+        **tiny_runs.training(),
+    )
+
+
+def _stage(stage: str) -> supervised.Supervised:
+    """A stage with the settings of the study (`launch/reproduce.py tokcom`)."""
+    is_aligning, study = stage == "alignment", variants.Settings()
+    budget = study.stage_1 if is_aligning else study.long
+    return supervised.Supervised(
         system=tokcom.Config(
             stage="alignment" if is_aligning else "task",
-            lora=tokcom.LoraConfig(
-                rank=0 if is_aligning else 8, pattern="decoder/layers/.*/kernel"
-            ),
+            lora=lora.LoraConfig() if is_aligning else study.lora,
         ),
-        data=pipeline.DataConfig(config="laptop"),
-        train=train_config.TrainConfig(
-            steps=500 if is_aligning else 300,
-            batch_size=32 if is_aligning else 64,
-            checkpoint_every=250,
+        data=dataset.Config(config="laptop"),
+        train=train_config.TrainConfig(steps=budget.steps, checkpoint_every=250),
+        learner=train_config.LearnerConfig(
+            batch_size=budget.batch_size,
             trainable="transceiver|alignment" if is_aligning else "transceiver|lora",
-            optimizer=optimizers.OptimizerConfig(
-                learning_rate=3e-3, warmup_steps=20, weight_decay=1e-3, b2=0.95
-            ),
+            optimizer=study.optimizer(budget),
         ),
         start="generalist",
-        cache_features=True,
+        cache=True,
     )
 
 
-def _paper(stage: str) -> experiment.Experiment:
+def _paper(stage: str) -> supervised.Supervised:
     """The settings of the public code, at its sizes.
 
     ViViT-B and AST, frozen; 128 tokens of each by even spacing; one linear transmitter;
@@ -121,7 +133,7 @@ def _paper(stage: str) -> experiment.Experiment:
     is_aligning = stage == "alignment"
     snr_db = 10.0 if is_aligning else 12.0
     sizes = published.tokcom()
-    return experiment.Experiment(
+    return supervised.Supervised(
         system=tokcom.Config(
             sizes=sizes,
             modalities=("video", "audio", "text"),
@@ -132,17 +144,19 @@ def _paper(stage: str) -> experiment.Experiment:
             receiver="mlp",
             receiver_dim=1024,
             snr_conditioning=False,
-            link=tokcom.LinkConfig(fading="awgn"),
+            link=links.LinkConfig(fading="awgn"),
             train_snr_db=(snr_db, snr_db),
             stage=stage,
             alignment=tokcom.AlignmentConfig(kind="one_way", reconstruction="none"),
-            lora=tokcom.LoraConfig(rank=0 if is_aligning else 4, alpha=16.0),
+            lora=lora.LoraConfig(rank=0 if is_aligning else 4, alpha=16.0),
             scoring="first_word",
         ),
+        data=dataset.Config(),
         train=train_config.TrainConfig(
-            steps=500 if is_aligning else 300,
+            steps=500 if is_aligning else 300, seed=3407 if is_aligning else 1111
+        ),
+        learner=train_config.LearnerConfig(
             batch_size=32 if is_aligning else 8,
-            seed=3407 if is_aligning else 1111,
             trainable="transceiver|alignment" if is_aligning else "transceiver|lora",
             optimizer=optimizers.OptimizerConfig(learning_rate=1e-4),
         ),

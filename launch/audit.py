@@ -14,9 +14,10 @@ import cli
 import numpy as np
 from absl import flags
 
-from m3jax import audit, experiment
-from m3jax.data import pipeline, scenes
+from m3jax.data.edgescenes import dataset, scenes
 from m3jax.evals import baselines
+from m3jax.experiments import running as experiment
+from m3jax.foundation import audit
 from m3jax.train import environment, typed_json
 
 _OUT = flags.DEFINE_string("out", None, "Folder for audit.json and audit.md.")
@@ -42,7 +43,7 @@ def main() -> None:
 
 
 def _chance() -> dict[str, float]:
-    data = pipeline.DataConfig()
+    data = dataset.Config()
     train = experiment.load_arrays(data, "train")
     values = baselines.chance(train, train)
     return {

@@ -4,24 +4,19 @@ python launch/describe.py runs/tokcom
 """
 
 import json
-import sys
 from typing import Any
 
-from absl import app, flags
+import cli
+from absl import flags
 
 from m3jax.train import cards
 
 _STEP = flags.DEFINE_integer("step", None, "A saved step; the newest whole if unset.")
 
 
-def main(argv: list[str]) -> None:
+def main(place: str) -> None:
     """Prints the card of the checkpoint that the argument names."""
-    if len(argv) != 2:
-        raise app.UsageError("give one workdir, checkpoint or pretrained model")
-    try:
-        print(_text(cards.describe(argv[1], _STEP.value)))
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    print(_text(cards.describe(place, _STEP.value)))
 
 
 def _text(card: dict[str, Any]) -> str:
@@ -34,4 +29,4 @@ def _text(card: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main, "one workdir, checkpoint or pretrained model")

@@ -3,10 +3,10 @@
 python launch/prepare_data.py --config=laptop --data_dir=data
 """
 
-import sys
 import time
 
-from absl import app, flags, logging
+import cli
+from absl import flags
 
 from m3jax.data import prepare
 
@@ -16,16 +16,10 @@ _DATA_DIR = flags.DEFINE_string(
 )
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Prepares the set that the flags name."""
-    if len(argv) > 1:
-        raise app.UsageError(f"what is {argv[1]!r}? See --help")
-    logging.set_verbosity(logging.WARNING)  # TFDS tells a lot
     start = time.time()
-    try:
-        builder = prepare.prepare(_CONFIG.value, _DATA_DIR.value)
-    except (ValueError, OSError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+    builder = prepare.prepare(_CONFIG.value, _DATA_DIR.value)
     seconds = time.time() - start
     size = sum(split.num_examples for split in builder.info.splits.values())
     files = [path for path in builder.data_path.iterdir() if path.is_file()]
@@ -37,4 +31,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)

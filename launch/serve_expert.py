@@ -14,8 +14,8 @@ import cli
 import numpy as np
 from absl import flags
 
-from m3jax import specialists
-from m3jax.systems.m3llm.mcp import calls, codec, guard, handlers, server
+from m3jax.serving import calls, codec, guard, handlers, server
+from m3jax.systems.m3llm import experts as shipped
 
 _EXPERT = flags.DEFINE_list(
     "expert", None, "Names of shipped specialists, separated by commas.", required=True
@@ -62,7 +62,7 @@ def main() -> None:
     server.require_sdk()
     # Standard output is for callers, or for the URL.
     with contextlib.redirect_stdout(sys.stderr):
-        experts = [specialists.load(name) for name in _EXPERT.value]
+        experts = [shipped.load(name) for name in _EXPERT.value]
         for expert in experts:
             _warm_up(expert)
     served = server.make_server(experts, limits)

@@ -5,11 +5,12 @@ python launch/sweep.py --config=configs/tokcom.py --over 'train.seed=0,1,2,3,4' 
 """
 
 import cli
+import grids
 from absl import flags
 from ml_collections import config_flags
 
-from m3jax import evaluation, sweeps
-from m3jax.evals import snr_grid
+from m3jax.evals import report
+from m3jax.experiments import fields, sweeping
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", "configs/tokcom.py", "Config file, as FILE or FILE:SIZE."
@@ -18,12 +19,11 @@ _OVER = flags.DEFINE_multi_string(
     "over", None, "An axis of the grid, as path=value,value; may come several times."
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the runs go.", required=True)
-_SNR_DB = flags.DEFINE_string(
-    "snr_db", "-10:25:2.5,inf", "SNRs in dB: start:stop:step, numbers, inf."
-)
-_NUM_SEEDS = flags.DEFINE_integer("num_seeds", 5, "Draws of noise for each run.")
-_NUM_EXAMPLES = flags.DEFINE_integer(
-    "num_examples", None, "Test examples; all if unset."
+_TOGETHER = flags.DEFINE_bool(
+    "together",
+    None,
+    "Train points that differ in seeds and floats alone by one program; where that is"
+    " faster if unset.",
 )
 
 flags.mark_flag_as_required("over")
@@ -31,17 +31,13 @@ flags.mark_flag_as_required("over")
 
 def main() -> None:
     """Runs the grid that the flags name; what is done already is not done again."""
-    rows = sweeps.run(
-        _CONFIG.value,
-        sweeps.parse_over(_OVER.value),
-        _WORKDIR.value,
-        snrs_db=snr_grid.parse_range(_SNR_DB.value),
-        num_seeds=_NUM_SEEDS.value,
-        num_examples=_NUM_EXAMPLES.value,
+    axes = fields.parse_over(_OVER.value)
+    rows = sweeping.run(
+        *(_CONFIG.value, axes, _WORKDIR.value, grids.read()), shared=_TOGETHER.value
     )
-    text, paths = evaluation.report(rows, _WORKDIR.value)
-    print(text)
-    for path in paths:
+    shown = _CONFIG.value.build().shown
+    print(report.markdown(rows, shown))
+    for path in report.write(rows, _WORKDIR.value, shown):
         print(path)
 
 

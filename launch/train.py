@@ -1,4 +1,4 @@
-"""Trains a system, or a router of one.
+"""Trains an experiment: any config file, of m3jax or of your own package.
 
 python launch/train.py --config=configs/tokcom.py --workdir=runs/tokcom
 python launch/train.py --workdir=runs/tokcom --resume
@@ -8,7 +8,7 @@ import cli
 from absl import flags
 from ml_collections import config_flags
 
-from m3jax import experiment, routing
+from m3jax.experiments import running
 from m3jax.train import workdir
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -16,9 +16,6 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept.", required=True)
 _RESUME = flags.DEFINE_bool("resume", False, "Go on with the run in --workdir.")
-_FROM_SCRATCH = flags.DEFINE_bool(
-    "from_scratch", False, "Start from random parameters, not from a shipped model."
-)
 
 
 def main() -> None:
@@ -28,12 +25,7 @@ def main() -> None:
         raise ValueError("--config is missing; give for example configs/tokcom.py")
     if config is None:
         config = workdir.load_config(_WORKDIR.value)
-    if _FROM_SCRATCH.value:
-        if not hasattr(config, "start"):
-            raise ValueError("--from_scratch is for systems that start from a model")
-        config.start = ""
-    run = routing.train if isinstance(config, routing.Experiment) else experiment.train
-    run(config, _WORKDIR.value, resume=_RESUME.value)
+    running.train(config, _WORKDIR.value, resume=_RESUME.value)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """The contract: every type that crosses a package boundary, and nothing else.
 
-A *system* (one per paper) is three pure functions. A *learner* turns a system into
-``init`` and one jitted ``step``. A *channel* splits the drawing of randomness from its
-use. Whatever is measured leaves as a flat dict of scalars (``Metrics``) or as tidy
-``Record`` rows with units.
+A *system* (one per paper) is a few pure functions. A *learner* turns a system into
+``init`` and one jitted ``step``. A *run* is all that the commands know of a config. A
+*channel* splits the drawing of randomness from its use. Whatever is measured leaves as
+a flat dict of scalars (``Metrics``) or as tidy ``Record`` rows with units.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -19,6 +19,10 @@ Batch = Mapping[str, Array]
 """Named arrays, each with a leading batch axis."""
 Metrics = dict[str, Array]
 """Name -> scalar, still on the device."""
+Predict = Callable[[Params, Batch, Array], Any]
+"""``(params, batch, key) -> outputs``, arrays with a leading batch axis."""
+Tell = Callable[[float], None]
+"""Takes the share of some work that is done, for whoever is waiting."""
 
 
 class TrainState(NamedTuple):
@@ -43,13 +47,26 @@ class System:
 
     Attributes:
       init: ``(key, batch) -> params``.
-      loss: ``(params, batch, key) -> (scalar loss, metrics)``.
+      loss: ``(params, batch, key) -> (scalar loss, metrics)``, of a batch with what
+        ``draw`` adds.
       predict: name -> ``(params, batch, key) -> outputs``.
+      reads: features that the loss takes of a batch.
+      metrics: what ``predict["answer"]`` gives of each example: name -> unit, "1" for a
+        fraction; the first one is watched while training.
+      draw: ``(batch, key) ->`` what training draws for each example and a batch may
+        hold itself, such as ``snr_db`` [B]; None: nothing.
+      prepare: ``(params, batch) -> batch`` with what neither SNR nor noise touches put
+        in its place, such as the tokens of encoders; the rest of a batch goes through.
+        Evaluation runs it once for a whole grid. None: there is nothing.
     """
 
     init: Callable[[Array, Batch], Params]
     loss: Callable[[Params, Batch, Array], tuple[Array, Metrics]]
-    predict: Mapping[str, Callable[[Params, Batch, Array], Any]]
+    predict: Mapping[str, Predict]
+    reads: tuple[str, ...] = ()
+    metrics: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    draw: Callable[[Batch, Array], Batch] | None = None
+    prepare: Callable[[Params, Batch], Batch] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +80,57 @@ class Learner:
 
     init: Callable[[Array, Batch], TrainState]
     step: Callable[[TrainState, Batch, Array], tuple[TrainState, Metrics]]
+
+
+class Grid(NamedTuple):
+    """What a run is measured over.
+
+    Attributes:
+      variant: what to call the run in its records.
+      snrs_db: SNRs in dB; None for those that suit the run.
+      num_seeds: draws of noise, fading, episodes.
+      num_examples: look at the first that many; None for all.
+      split: "validation" or "test".
+    """
+
+    variant: str = "run"
+    snrs_db: tuple[float, ...] | None = None
+    num_seeds: int = 5
+    num_examples: int | None = None
+    split: str = "test"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """All that commands know of a config, which builds it.
+
+    Building is cheap: what is loaded, drawn or measured first waits until a function is
+    called that needs it.
+
+    Attributes:
+      make_learner: makes what trains, its starting point loaded.
+      predict: name -> what the parameters are there for.
+      evaluate: ``(params, grid, tell) -> records``.
+      batches: makes the stream of host batches, without end; None for learners that
+        make their own data.
+      watch: measures parameters while training: ``params -> {name: value}``.
+      best: the metric of ``watch`` whose best step is kept.
+      shown: metrics of the records that have a table and a plot; () for the first.
+      pack: ``params ->`` what is worth shipping of them.
+      unpack: puts back what ``pack`` left out.
+      about: JSON values for the card of what is shipped, such as the data's version.
+    """
+
+    make_learner: Callable[[], Learner]
+    predict: Mapping[str, Predict]
+    evaluate: Callable[[Params, Grid, Tell], list["Record"]]
+    batches: Callable[[], Iterable[Batch]] | None = None
+    watch: Callable[[Params], Mapping[str, float]] | None = None
+    best: str = ""
+    shown: tuple[str, ...] = ()
+    pack: Callable[[Params], Params] = lambda params: params
+    unpack: Callable[[Params], Params] = lambda params: params
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class Channel(Protocol):

@@ -8,12 +8,15 @@ import jax
 import numpy as np
 import pytest
 
-from m3jax import experiment
 from m3jax.channels import awgn, bit_channels, csi, doppler, fading, links, packet_loss
-from m3jax.data import captions, examples
-from m3jax.envs import events, randomised, wireless
+from m3jax.data.edgescenes import captions, examples
+from m3jax.envs import randomised
+from m3jax.envs.expert_routing import events, wireless
+from m3jax.experiments import running as experiment
+from m3jax.foundation import generalist as generalist_lib
+from m3jax.nn import lora
 from m3jax.rl import probes
-from m3jax.systems import foundation, tokcom
+from m3jax.systems import tokcom
 from m3jax.testing import channel_checks, dummy, environments, system_checks, tiny
 from m3jax.train import typed_json
 
@@ -42,7 +45,7 @@ TOKCOM = tokcom.Config(
     num_reals=4,
     receiver_dim=8,
 )
-FOUNDATION = foundation.Config(
+FOUNDATION = generalist_lib.Config(
     sizes=tiny.sizes(),
     num_image_tokens=4,
     num_audio_tokens=2,
@@ -64,15 +67,15 @@ SYSTEMS = {
                 compressor="top_k_attention",
                 progressive=True,
                 receiver="mlp",
-                lora=tokcom.LoraConfig(rank=2),
-                link=tokcom.LinkConfig("erasure", bits=4),
+                lora=lora.LoraConfig(rank=2),
+                link=links.LinkConfig("erasure", bits=4),
             )
         ),
         tiny.make_batch(),
         (r"(image|text)_(transmitter|receiver)", "lora/.*/b"),
     ),
     "foundation": (
-        foundation.make_system(FOUNDATION),
+        generalist_lib.make_system(FOUNDATION),
         tiny.make_batch(),
         (r"(image|audio)_(encoder|projector)", "decoder/[a-z_]+"),
     ),
@@ -188,7 +191,7 @@ def test_config_describes_a_system_that_fits_the_data(name, variant):
     if variant.startswith("paper"):  # its data are the user's to bring
         sizes = config.system.sizes
         for m in ("audio", "video"):
-            shape = sizes.encoder(m).input_shape
+            shape = sizes.encoder_config(m).input_shape
             shape = shape[:-1] if m == "audio" else shape
             batch[m] = jax.ShapeDtypeStruct((size, *shape), batch[m].dtype)
         batch["video_caption"] = batch["audio_caption"]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
-from m3jax.data import edgescenes
+from m3jax.data.edgescenes import builder as edgescenes
 
 _BYTES_PER_EXAMPLE = 12_000  # a generous guess, to see a full disk coming
 _BYTES_PER_CLIP = 12_000

@@ -66,6 +66,38 @@ def markdown(rows: Sequence[base.Record], metrics: Sequence[str] = ()) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def figures(
+    rows: Sequence[base.Record], metrics: Sequence[str] = (), split: str = "test"
+) -> dict[str, float]:
+    """What a card tells of a model: metrics by their axes, means over seeds.
+
+    Args:
+      rows: of the model alone.
+      metrics: those that are told; () for the first.
+      split: what they were measured on.
+
+    Returns:
+      Such as ``{"test answer_accuracy, 10 dB": 0.9169}``.
+    """
+    metrics = metrics or (rows[0].metric,)
+    numeric, named = _axes_of(rows)
+    told = [*numeric] if numeric else named
+    out = {}
+    for row in records_lib.aggregate(
+        row for row in rows if row.metric in metrics and axes.names(row) <= set(told)
+    ):
+        where = [_where(axis, place) for axis, place in row.at]
+        name = ", ".join([f"{split} {row.metric}", *where])
+        out[name] = round(row.mean, 4)
+    return out
+
+
+def _where(axis: str, place: float | str) -> str:
+    if isinstance(place, str):
+        return place
+    return f"{place:g} {_unit(axis)}" if _unit(axis) else f"{axis} {place:g}"
+
+
 def _axes_of(rows: Sequence[base.Record]) -> tuple[list[str], list[str]]:
     """Numeric axes and axes of names, in order of appearance."""
     found: dict[str, bool] = {}
@@ -102,8 +134,8 @@ def _by_name(
     for summary in records_lib.aggregate(chosen):
         where = [(a, p) for a, p in summary.at if a != name]
         if all(place in shown for _, place in where):
-            unit = [f"at {place:g} {_unit(axis)}".rstrip() for axis, place in where]
-            variant = " ".join([summary.variant, *unit])
+            told = [f"at {_where(axis, place)}" for axis, place in where]
+            variant = " ".join([summary.variant, *told])
             summaries.append(summary._replace(variant=variant))
     return tables.markdown(summaries, rows=name, columns="variant")
 

@@ -28,6 +28,21 @@ QUERIES_AND_VALUES = "decoder/layers/attention/(q|v)/kernel"
 _GROUP = "lora"
 
 
+@dataclasses.dataclass
+class LoraConfig:
+    """Which adapters a system has.
+
+    Attributes:
+      rank: of the updates; 0 has none.
+      alpha: their weight; ``alpha / rank`` is what counts.
+      pattern: paths of the kernels that are adapted.
+    """
+
+    rank: int = 0
+    alpha: float = 16.0
+    pattern: str = QUERIES_AND_VALUES
+
+
 def init(key: base.Array, params: base.Params, pattern: str, rank: int) -> base.Params:
     """Draws the factors of every kernel whose path matches.
 
@@ -65,11 +80,13 @@ def init(key: base.Array, params: base.Params, pattern: str, rank: int) -> base.
                 f"LoRA adapts matrices, but pattern {pattern!r} also matches {path!r};"
                 " let it end in '/kernel'."
             )
-    lora: dict[str, Any] = {}
     keys = jax.random.split(key, len(chosen))
-    for leaf_key, (path, kernel) in zip(keys, chosen.items(), strict=True):
-        _put(lora, path, _factors(leaf_key, kernel.shape, rank))
-    return lora
+    return paths.unflatten(
+        {
+            path: _factors(leaf_key, kernel.shape, rank)
+            for leaf_key, (path, kernel) in zip(keys, chosen.items(), strict=True)
+        }
+    )
 
 
 def merge(params: base.Params, lora: base.Params, alpha: float) -> base.Params:
@@ -145,11 +162,18 @@ def with_lora(
     def adapted(fn):
         return lambda params, batch, key: fn(fold(params, alpha), batch, key)
 
+    prepare = system.prepare
+    if prepare is not None:
+
+        def prepare(params, batch):
+            return system.prepare(fold(params, alpha), batch)
+
     return dataclasses.replace(
         system,
         init=init_both,
         loss=adapted(system.loss),
         predict={name: adapted(fn) for name, fn in system.predict.items()},
+        prepare=prepare,
     )
 
 
@@ -176,14 +200,6 @@ def _factors(key: base.Array, shape: tuple[int, ...], rank: int) -> base.Params:
     *stack, fan_in, fan_out = shape
     a = jax.random.normal(key, (*stack, fan_in, rank)) / math.sqrt(fan_in)
     return {"a": a, "b": jnp.zeros((*stack, rank, fan_out))}
-
-
-def _put(tree: dict[str, Any], path: str, leaf: Any) -> None:
-    """Sets the entry at a '/'-joined path, making the dicts on the way."""
-    *parents, name = path.split("/")
-    for parent in parents:
-        tree = tree.setdefault(parent, {})
-    tree[name] = leaf
 
 
 def _pairs(lora: base.Params) -> dict[str, tuple[base.Array, base.Array]]:

@@ -27,6 +27,23 @@ def flatten(tree: Any) -> dict[str, Any]:
     return {path_string(path): leaf for path, leaf in leaves}
 
 
+def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dicts from paths; undoes `flatten` of those.
+
+    Example:
+      >>> unflatten({"encoder/bias": 1.0, "scale": 2.0})
+      {'encoder': {'bias': 1.0}, 'scale': 2.0}
+    """
+    out: dict[str, Any] = {}
+    for path, leaf in leaves.items():
+        *parents, name = path.split("/")
+        tree = out
+        for parent in parents:
+            tree = tree.setdefault(parent, {})
+        tree[name] = leaf
+    return out
+
+
 def mask(tree: Any, pattern: str) -> Any:
     """Marks the leaves whose whole path matches a regular expression.
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from m3jax import base
+from m3jax.ops import tracing
 
 
 @dataclasses.dataclass
@@ -51,30 +52,33 @@ class SacConfig:
 
     def validate(self) -> None:
         """Raises ValueError naming the first field that makes no sense."""
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
+        given = tracing.known(self)
+        for field in dataclasses.fields(given):
+            value = getattr(given, field.name)
             if field.type is int and (type(value) is not int or value < 1):
                 raise ValueError(
                     f"sac.{field.name} must be a whole number of 1 or more, got"
                     f" {value!r}"
                 )
-        entropy = self.target_entropy
+        entropy = given.target_entropy
         checks = {
-            "hidden": all(width > 0 for width in self.hidden),
-            "learning_rate": 0 < self.learning_rate < math.inf,
-            "discount": 0 <= self.discount <= 1,
-            "tau": 0 < self.tau <= 1,
+            "hidden": all(width > 0 for width in given.hidden),
+            "learning_rate": 0 < given.learning_rate < math.inf,
+            "discount": 0 <= given.discount <= 1,
+            "tau": 0 < given.tau <= 1,
             "target_entropy": entropy is None or math.isfinite(entropy),
-            "initial_temperature": 0 < self.initial_temperature < math.inf,
+            "initial_temperature": 0 < given.initial_temperature < math.inf,
         }
         for name, sensible in checks.items():
             if not sensible:
-                raise ValueError(f"sac.{name} is out of range: {getattr(self, name)!r}")
-        block = self.num_envs * self.collect_steps
-        if self.capacity % block or self.capacity < self.warmup:
+                raise ValueError(
+                    f"sac.{name} is out of range: {getattr(given, name)!r}"
+                )
+        block = given.num_envs * given.collect_steps
+        if given.capacity % block or given.capacity < given.warmup:
             raise ValueError(
                 f"sac.capacity must be a multiple of num_envs * collect_steps = {block}"
-                f" and at least sac.warmup = {self.warmup}, got {self.capacity}"
+                f" and at least sac.warmup = {given.warmup}, got {given.capacity}"
             )
 
 

@@ -5,28 +5,22 @@ A system built on it compiles in seconds, for tests of what holds at any size.
 
 import numpy as np
 
-from m3jax.nn import foundation
+from m3jax.foundation import answering
+from m3jax.foundation import sizes as sizes_lib
 
 VOCABULARY, QUESTION, ANSWER = 12, 4, 3
 
 
-def sizes() -> foundation.FoundationConfig:
+def sizes() -> sizes_lib.Sizes:
     """Encoders of 16 and 4 tokens and a decoder, of one layer each."""
-    return foundation.FoundationConfig(
-        vocab_size=VOCABULARY,
-        dim=8,
-        num_heads=2,
-        num_kv_heads=1,
-        image_depth=1,
-        audio_depth=1,
-        decoder_depth=1,
-        mlp_dim=8,
-        ff_dim=8,
-        image_shape=(16, 16, 3),
-        image_patch=(4, 4),
-        image_stem=(),
-        audio_shape=(16, 8, 1),
-        audio_patch=(4, 8),
+    return sizes_lib.Sizes(
+        decoder=sizes_lib.DecoderSizes(
+            vocab_size=VOCABULARY, dim=8, num_heads=2, num_kv_heads=1, depth=1, ff_dim=8
+        ),
+        image=sizes_lib.image(
+            depth=1, shape=(16, 16, 3), patch=(4, 4), stem=(), mlp_dim=8
+        ),
+        audio=sizes_lib.audio(depth=1, shape=(16, 8, 1), patch=(4, 8), mlp_dim=8),
     )
 
 
@@ -45,9 +39,9 @@ def make_batch(seed: int = 0, batch_size: int = 4) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     words = rng.integers(3, VOCABULARY, size=(batch_size, QUESTION + ANSWER))
     question, answer = np.split(words.astype(np.int32), [QUESTION], axis=1)
-    question[::2, -1] = foundation.PAD
-    answer[1:, 1:] = foundation.EOS, foundation.PAD
-    answer[0, -1] = foundation.EOS
+    question[::2, -1] = answering.PAD
+    answer[1:, 1:] = answering.EOS, answering.PAD
+    answer[0, -1] = answering.EOS
     shape = batch_size, 4, 4
     return {
         "image": rng.integers(256, size=(batch_size, 16, 16, 3)).astype(np.uint8),
@@ -58,3 +52,15 @@ def make_batch(seed: int = 0, batch_size: int = 4) -> dict[str, np.ndarray]:
         "patch_colour": rng.integers(4, size=shape).astype(np.int32),
         "sound": rng.integers(3, size=(batch_size, 3)).astype(np.int32),
     }
+
+
+def scene_sizes() -> sizes_lib.Sizes:
+    """As `sizes`, for the pictures, sounds and words of EdgeScenes."""
+    decoder = sizes_lib.DecoderSizes(
+        dim=8, num_heads=2, num_kv_heads=1, depth=1, ff_dim=8
+    )
+    return sizes_lib.Sizes(
+        decoder=decoder,
+        image=sizes_lib.image(depth=1, mlp_dim=8, stem=()),
+        audio=sizes_lib.audio(depth=1, mlp_dim=8, patch=(16, 40)),
+    )

@@ -13,12 +13,13 @@ class Interrupted(Exception):
     """A run stopped because it was asked to, after saving what it could.
 
     Attributes:
+      received: the signal.
       step: the number of finished updates.
       exit_code: what the process should exit with (128 + signal number).
     """
 
     def __init__(self, received: signal.Signals, step: int, saved_in: str | None):
-        self.step = step
+        self.received, self.step = received, step
         self.exit_code = 128 + received
         kept = (
             f"saved in {saved_in}; go on with --resume"

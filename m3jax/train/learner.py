@@ -45,6 +45,9 @@ def make_learner(
     def step(
         state: base.TrainState, batch: base.Batch, key: base.Array
     ) -> tuple[base.TrainState, base.Metrics]:
+        if system.draw is not None:
+            draw_key, key = jax.random.split(key)
+            batch = {**system.draw(batch, draw_key), **batch}
         trains = paths.mask(state.params, trainable)
 
         def loss_fn(trained: base.Params) -> tuple[base.Array, base.Metrics]:

@@ -46,6 +46,7 @@ def fit(
     evaluate: Evaluate | None = None,
     resume: bool = False,
     show_progress: bool = True,
+    tell: Callable[[int], None] = lambda step: None,
     report: Callable[[Mapping[str, float]], None] = lambda timings: None,
 ) -> base.TrainState:
     """Trains a learner for ``config.steps`` updates.
@@ -66,6 +67,7 @@ def fit(
         it returns is written, and saved with the checkpoint of that step.
       resume: go on from the newest whole checkpoint, if there is any.
       show_progress: show a bar, or a line now and then where there is no terminal.
+      tell: called with the number of finished updates after each.
       report: called once with ``seconds_to_compile`` and ``seconds_to_first_step``.
 
     Returns:
@@ -82,7 +84,6 @@ def fit(
     began = time.perf_counter()
     config.validate()
     mesh = sharding.make_mesh()
-    sharding.check_batch_size(config.batch_size, mesh)
     _check_fresh(checkpointer, resume)
     source = sources.Source(batches, mesh)
     shapes = source.shapes()
@@ -99,10 +100,10 @@ def fit(
     del state  # The stepper donates it.
     seconds_to_compile = time.perf_counter() - began
     record = _Record(start, checkpointer, writer)
-    batch = source.pull()
+    batch, text = source.pull(), ""
     with (
         interrupts.Watch() as watch,
-        progress.Progress(start, config.steps, show_progress) as bar,
+        progress.Bar("training", config.steps, "step", start, show_progress) as bar,
     ):
         for step in range(start + 1, config.steps + 1):
             stepper.run(batch)
@@ -114,7 +115,6 @@ def fit(
                         "seconds_to_first_step": time.perf_counter() - began,
                     }
                 )
-            bar.advance()
             # Read before the next batch is pulled, so that it is the position of the
             # batches that were consumed.
             position = source.position()
@@ -126,8 +126,11 @@ def fit(
                 # What is saved is checked, so no state with a NaN behind it is saved.
                 record.check(step, stepper.means())
             if due.log:
-                bar.log(step, record.write_means(step))
+                means = record.write_means(step)
+                text = f"loss {means['loss']:.4g}" if "loss" in means else ""
                 stepper.forget()
+            bar.to(step, text)
+            tell(step)
             if due.evaluate and evaluate is not None:
                 record.add(step, evaluate(stepper.state))
             if due.save and checkpointer is not None:

@@ -8,7 +8,7 @@ import optax
 import optax.contrib
 
 from m3jax import base
-from m3jax.ops import paths
+from m3jax.ops import paths, tracing
 
 NAMES = ("adamw", "muon")
 SCHEDULES = ("cosine", "constant")
@@ -47,18 +47,20 @@ class OptimizerConfig:
 
     def validate(self) -> None:
         """Raises ValueError naming the first field that makes no sense."""
+        given = tracing.known(self)
         checks = {
-            "name": self.name in NAMES,
-            "muon_learning_rate": math.isfinite(self.muon_learning_rate)
-            and self.muon_learning_rate > 0,
-            "learning_rate": math.isfinite(self.learning_rate)
-            and self.learning_rate > 0,
-            "schedule": self.schedule in SCHEDULES,
-            "warmup_steps": self.warmup_steps >= 0,
-            "weight_decay": math.isfinite(self.weight_decay) and self.weight_decay >= 0,
-            "clip_norm": self.clip_norm > 0,
-            "b1": 0 <= self.b1 < 1,
-            "b2": 0 <= self.b2 < 1,
+            "name": given.name in NAMES,
+            "muon_learning_rate": math.isfinite(given.muon_learning_rate)
+            and given.muon_learning_rate > 0,
+            "learning_rate": math.isfinite(given.learning_rate)
+            and given.learning_rate > 0,
+            "schedule": given.schedule in SCHEDULES,
+            "warmup_steps": given.warmup_steps >= 0,
+            "weight_decay": math.isfinite(given.weight_decay)
+            and given.weight_decay >= 0,
+            "clip_norm": given.clip_norm > 0,
+            "b1": 0 <= given.b1 < 1,
+            "b2": 0 <= given.b2 < 1,
         }
         wants = {
             "name": "one of " + ", ".join(NAMES),

@@ -1,12 +1,14 @@
-"""Shipped starting points: small pretrained models, loaded by name in one line.
+"""Models that are loaded by name in one line: those shipped, and your own exports.
 
-Each is a directory of the package, ``m3jax/pretrained/<name>``: parameters as Orbax
-arrays in bfloat16 and a ``card.json`` with the command, data version, commit, figures
-and size.
+Each is a directory: parameters as Orbax arrays in bfloat16 and a ``card.json`` with the
+command, data version, commit, figures and size. Shipped ones lie in the package,
+``m3jax/pretrained/<name>``; exports in ``$M3JAX_MODELS_DIR`` or ``m3jax/models`` below
+the user's data directory.
 """
 
 import os
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,21 +20,47 @@ from m3jax import base
 from m3jax.train import cards, checkpoints
 
 ROOT = pathlib.Path(__file__).resolve().parents[1] / "pretrained"
+"""Where the shipped models lie."""
 
 
-def names(root: str | os.PathLike[str] = ROOT) -> list[str]:
-    """Lists the starting points that are shipped."""
-    return sorted(path.parent.name for path in pathlib.Path(root).glob("*/card.json"))
+def own_root() -> pathlib.Path:
+    """Where a user's exports lie."""
+    chosen = os.environ.get("M3JAX_MODELS_DIR")
+    if chosen:
+        return pathlib.Path(chosen).expanduser().absolute()
+    data = os.environ.get("XDG_DATA_HOME") or pathlib.Path.home() / ".local" / "share"
+    return pathlib.Path(data) / "m3jax" / "models"
 
 
-def load(
-    name: str, root: str | os.PathLike[str] = ROOT
-) -> tuple[base.Params, dict[str, Any]]:
-    """Loads a starting point.
+def names() -> list[str]:
+    """Lists the models that are shipped or exported."""
+    found = {p.parent.name for root in _roots() for p in root.glob("*/card.json")}
+    return sorted(found)
+
+
+def shipped() -> list[str]:
+    """Lists the models of the package."""
+    return sorted(path.parent.name for path in ROOT.glob("*/card.json"))
+
+
+def find(name: str) -> pathlib.Path:
+    """The directory of a model.
+
+    Raises:
+      FileNotFoundError: no such name; lists those there are.
+    """
+    for root in _roots():
+        if (root / name / "card.json").is_file() and name in names():
+            return root / name
+    there = ", ".join(names()) or "none"
+    raise FileNotFoundError(f"no pretrained model {name!r}; there are: {there}")
+
+
+def load(name: str) -> tuple[base.Params, dict[str, Any]]:
+    """Loads a model.
 
     Args:
       name: one of ``names()``.
-      root: where to look; the package by default.
 
     Returns:
       The parameters (nested dict of float32 NumPy arrays) and the card.
@@ -41,27 +69,54 @@ def load(
       FileNotFoundError: no such name; lists those there are.
 
     Example:
-      ``params, card = pretrained.load("decoder")``
+      ``params, card = pretrained.load("generalist")``
     """
-    if name not in names(root):
-        there = ", ".join(names(root)) or "none"
-        raise FileNotFoundError(f"no pretrained model {name!r}; there are: {there}")
-    directory = pathlib.Path(root) / name
+    directory = find(name)
     params = _cast_floats(checkpoints.restore_params(directory), np.float32)
     return params, cards.read_card(directory)
 
 
-def save(
-    directory: str | os.PathLike[str], params: base.Params, card: Mapping[str, Any]
-) -> None:
-    """Saves a starting point; floating arrays are rounded to bfloat16.
+def export(
+    name: str,
+    params: base.Params,
+    card: Mapping[str, Any],
+    root: str | os.PathLike[str] | None = None,
+) -> pathlib.Path:
+    """Saves a model under a name; floating arrays are rounded to bfloat16.
 
     Args:
-      directory: ``<root>/<name>``; an older one is replaced.
+      name: letters, digits, "_" and "-"; an older export of this name is replaced.
       params: nested dict of arrays.
       card: JSON values: command, data version, commit, figures.
+      root: where to; None for the user's own folder.
+
+    Returns:
+      The directory.
+
+    Raises:
+      ValueError: the name can't be one, or is that of a shipped model.
     """
+    check_name(name, root)
+    directory = (own_root() if root is None else pathlib.Path(root)) / name
     checkpoints.save_params(directory, _cast_floats(params, jnp.bfloat16), card)
+    return directory
+
+
+def check_name(name: str, root: str | os.PathLike[str] | None = None) -> None:
+    """Raises ValueError if a model can't be exported under this name."""
+    if not re.fullmatch(r"\w[\w-]*", name):
+        raise ValueError(
+            f"--export={name!r} is no name; take letters, digits, '_' and '-'"
+        )
+    if root is None and (ROOT / name).exists():
+        raise ValueError(
+            f"--export={name!r} is the name of a shipped model; take another name, or"
+            " say where with --export_root"
+        )
+
+
+def _roots() -> tuple[pathlib.Path, ...]:
+    return ROOT, own_root()
 
 
 def _cast_floats(params: base.Params, dtype: Any) -> base.Params:

@@ -1,8 +1,7 @@
-"""What a person watching a run sees: a bar on a terminal, else a line now and then."""
+"""What a person waiting sees: a bar on a terminal, else a line now and then."""
 
 import sys
 import time
-from collections.abc import Mapping
 from types import TracebackType
 
 import tqdm
@@ -10,25 +9,46 @@ import tqdm
 SECONDS_BETWEEN_LINES = 10.0
 
 
-class Progress:
-    """Context manager showing step, steps a second, time left and loss.
+class Bar:
+    """Context manager that shows how much is done, and the time left.
 
     Args:
-      start: updates finished before this run.
-      steps: updates in the whole run.
+      title: stands before the bar.
+      total: amount of the whole work.
+      unit: what is counted, such as "step"; "" shows shares only.
+      start: amount that was done before.
       shown: False shows nothing.
+
+    Example:
+      ``with Bar("evaluating") as bar: evaluate(..., tell=bar.to)``
     """
 
-    def __init__(self, start: int, steps: int, shown: bool = True):
-        self._start, self._steps, self._shown = start, steps, shown
+    def __init__(
+        self,
+        title: str,
+        total: float = 1.0,
+        unit: str = "",
+        start: float = 0.0,
+        shown: bool = True,
+    ):
+        self._title, self._total, self._unit = title, total, unit
+        self._start = self._done = start
+        self._shown, self._text = shown, ""
         self._bar: tqdm.tqdm | None = None
         self._began = time.perf_counter()
-        self._spoke = -float("inf")
+        # The first line comes soon, so that nobody wonders whether anything happens.
+        self._spoke = self._began - SECONDS_BETWEEN_LINES + 2.0
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "Bar":
         if self._shown and sys.stderr.isatty():
+            counted = "{n:.0f}/{total:.0f} " + self._unit if self._unit else ""
+            form = "{desc}: {percentage:3.0f}%|{bar}| " + counted
             self._bar = tqdm.tqdm(
-                total=self._steps, initial=self._start, unit="step", dynamic_ncols=True
+                desc=self._title,
+                total=self._total,
+                initial=self._start,
+                dynamic_ncols=True,
+                bar_format=form + " {elapsed}<{remaining}{postfix}",
             )
         return self
 
@@ -41,26 +61,25 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def advance(self) -> None:
-        """Notes one more update."""
+    def to(self, done: float, text: str | None = None) -> None:
+        """Shows that so much is done, and a text that says how it goes."""
+        self._text = self._text if text is None else text
         if self._bar is not None:
-            self._bar.update()
-
-    def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Shows the loss after ``step`` updates."""
-        loss = values.get("loss")
-        if self._bar is not None:
-            if loss is not None:
-                self._bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
-            return
+            self._bar.set_postfix_str(self._text, refresh=False)
+            self._bar.update(done - self._done)
+        self._done = done
         now = time.perf_counter()
-        due = now - self._spoke >= SECONDS_BETWEEN_LINES or step == self._steps
-        if self._shown and due:
+        is_due = now - self._spoke >= SECONDS_BETWEEN_LINES or done >= self._total
+        if self._bar is None and self._shown and is_due:
             self._spoke = now
-            print(self._line(step, loss, now), file=sys.stderr, flush=True)
+            print(self._line(now), file=sys.stderr, flush=True)
 
-    def _line(self, step: int, loss: float | None, now: float) -> str:
-        rate = (step - self._start) / max(now - self._began, 1e-9)
-        left = (self._steps - step) / max(rate, 1e-9)
-        text = f"step {step}/{self._steps}  {rate:.3g} steps/s  {left:.0f} s left"
-        return text if loss is None else f"{text}  loss {loss:.4g}"
+    def _line(self, now: float) -> str:
+        new = max(self._done - self._start, 1e-9)
+        left = (self._total - self._done) * (now - self._began) / new
+        share = f"{self._done / self._total:.0%}"
+        if self._unit:
+            rate = new / max(now - self._began, 1e-9)
+            share = f"{self._unit} {self._done:.0f}/{self._total:.0f}"
+            share += f"  {rate:.3g} {self._unit}s/s"
+        return f"{self._title}: {share}  {left:.0f} s left  {self._text}".rstrip()

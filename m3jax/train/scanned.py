@@ -41,6 +41,45 @@ def make_stretch(learner: base.Learner) -> Stretch:
     return jax.jit(stretch, donate_argnums=0)
 
 
+def fit(
+    stretch: Stretch,
+    state: base.TrainState,
+    examples: Any,
+    rows: np.ndarray,
+    key: base.Array,
+    *,
+    every: int | None = None,
+    look: Callable[[base.TrainState], None] = lambda state: None,
+) -> tuple[base.TrainState, dict[str, np.ndarray]]:
+    """Takes a step for each row, with a look at the state every few.
+
+    Args:
+      stretch: of `make_stretch`, for all states and rows of a shape.
+      state: the first one; donated.
+      examples: a pytree of arrays [n, ...].
+      rows: int32 [S, B] of `draw_rows`.
+      key: root of the keys of all steps.
+      every: steps between two looks; None looks once, at the end.
+      look: must keep nothing of the state, which is donated.
+
+    Returns:
+      The last state, and the metrics of all steps, [S] each.
+
+    Raises:
+      FloatingPointError: the loss is not finite in the end.
+    """
+    told = []
+    for at in range(0, len(rows), every or len(rows)):
+        some = rows[at : at + (every or len(rows))]
+        state, metrics = stretch(state, examples, some, key)
+        told.append(jax.device_get(metrics))
+        look(state)
+    metrics = {name: np.concatenate([t[name] for t in told]) for name in told[0]}
+    if "loss" in metrics and not np.isfinite(metrics["loss"][-1]):
+        raise FloatingPointError(f"the loss became {metrics['loss'][-1]}")
+    return state, metrics
+
+
 def draw_rows(num_examples: int, batch_size: int, steps: int, seed: int) -> np.ndarray:
     """Draws which examples each step sees: every one once, then all again.
 

@@ -33,8 +33,8 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
     """Raises ValueError unless the batch divides evenly among the devices."""
     if batch_size % mesh.size:
         raise ValueError(
-            f"train.batch_size={batch_size} does not divide among {mesh.size} devices;"
-            f" take a multiple of {mesh.size}"
+            f"learner.batch_size={batch_size} does not divide among {mesh.size}"
+            f" devices; take a multiple of {mesh.size}"
         )
 
 

@@ -15,6 +15,31 @@ class DataEndedError(ValueError):
     """The batches ran out before the run was over."""
 
 
+class NoBatches:
+    """Empty batches without end, for learners that make their own data.
+
+    They have no position, so every resume is exact.
+
+    Example:
+      >>> next(NoBatches())
+      ()
+    """
+
+    def __iter__(self) -> "NoBatches":
+        return self
+
+    def __next__(self) -> tuple[()]:
+        return ()
+
+    def get_state(self) -> dict[str, int]:
+        """Returns the position: there is none to keep."""
+        return {}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Goes to a position: there is nowhere to go."""
+        del state
+
+
 class Source:
     """Pulls host batches and starts their copy to the devices.
 
@@ -34,8 +59,14 @@ class Source:
         self._pulled = 0
 
     def shapes(self) -> base.Batch:
-        """Returns the abstract batch; the batch looked at is still pulled first."""
+        """Returns the abstract batch; the batch looked at is still pulled first.
+
+        Raises:
+          ValueError: it does not divide evenly among the devices.
+        """
         self._held = self._next()
+        for leaf in jax.tree.leaves(self._held)[:1]:
+            sharding.check_batch_size(len(leaf), self._mesh)
         # The dtypes are those the devices will hold: int64 becomes int32, for one.
         on_device = jax.eval_shape(lambda batch: batch, self._held)
         return sharding.with_sharding(on_device, sharding.split(self._mesh))

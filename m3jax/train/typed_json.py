@@ -10,13 +10,14 @@ import json
 import math
 import os
 import pathlib
+import sys
 import typing
 from collections.abc import Mapping
 from typing import Any
 
 from m3jax.train import disk
 
-PACKAGE = "m3jax"
+_homes = {"m3jax"}  # packages whose modules a file may ask for
 NOTHING = "nothing"
 
 
@@ -66,23 +67,23 @@ def read(path: str | os.PathLike[str]) -> Any:
 def to_json(value: Any) -> Any:
     """Turns a dataclass, with all it holds, into plain JSON values.
 
-    A dataclass becomes ``{"type": "m3jax...:Class", field: value, ...}``.
+    A dataclass becomes ``{"type": "package.module:Class", field: value, ...}``, named
+    by the shortest package that has it.
 
     Args:
-      value: a dataclass of this package, whose fields are numbers, strings, None,
-        tuples, mappings with string keys, or such dataclasses.
+      value: a dataclass of a module that can be imported, whose fields are numbers,
+        strings, None, tuples, mappings with string keys, or such dataclasses.
 
     Raises:
       ValueError: a value that could not come back the same.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         kind = type(value)
-        _check_home(kind.__module__)
         fields = {
             field.name: to_json(getattr(value, field.name))
             for field in dataclasses.fields(value)
         }
-        return {"type": f"{kind.__module__}:{kind.__qualname__}", **fields}
+        return {"type": _public_name(kind), **fields}
     if isinstance(value, Mapping):
         return {_string_key(key): to_json(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -95,6 +96,9 @@ def to_json(value: Any) -> Any:
 def from_json(value: Any) -> Any:
     """Builds again what ``to_json`` took apart; lists come back as tuples.
 
+    A file never decides which code is loaded: types come from m3jax, from packages that
+    were named to `trust`, or from modules that are imported already.
+
     Args:
       value: plain JSON values.
 
@@ -102,8 +106,8 @@ def from_json(value: Any) -> Any:
       The dataclass, equal to the original.
 
     Raises:
-      ValueError: a type outside this package or unknown to it, or a field that the
-        type does not have.
+      ValueError: a type of a package that is not imported, or unknown to it, or a field
+        that the type does not have.
     """
     if isinstance(value, list):
         return tuple(from_json(item) for item in value)
@@ -129,6 +133,22 @@ def from_json(value: Any) -> Any:
         return kind(**fields)
     except TypeError as error:
         raise ValueError(f"{value['type']}: {error}") from error
+
+
+def trust(package: str) -> None:
+    """Imports a package, and lets `from_json` import what lies below it.
+
+    Raises:
+      ValueError: there is no such package.
+    """
+    try:
+        importlib.import_module(package)
+    except ImportError as error:
+        raise ValueError(
+            f"--package={package!r} can't be imported ({error}); name one that lies in"
+            " the current directory or is installed"
+        ) from error
+    _homes.add(package.split(".")[0])
 
 
 def first_difference(first: Any, second: Any, path: str = "") -> str | None:
@@ -160,28 +180,57 @@ def _string_key(key: Any) -> str:
     return key
 
 
-def _check_home(module: str) -> None:
-    if module.split(".")[0] != PACKAGE:
-        raise ValueError(
-            f"configs are dataclasses of {PACKAGE}, but this one is of {module!r};"
-            f" define the type in a module of {PACKAGE}"
-        )
+def _public_name(kind: type) -> str:
+    """``package.module:Class``, by the shortest module that has the class."""
+    parts = kind.__module__.split(".")
+    for count in range(1, len(parts) + 1):
+        module = ".".join(parts[:count])
+        if _attribute(sys.modules.get(module), kind.__qualname__) is kind:
+            return f"{module}:{kind.__qualname__}"
+    raise ValueError(
+        f"{kind.__qualname__} of {kind.__module__!r} can't be found again by its name;"
+        " define a config's types in a module that can be imported, such as"
+        " mine/system.py, and not in the config file"
+    )
+
+
+def _attribute(module: Any, path: str) -> Any:
+    """What a dotted path of classes leads to in a module; None if nowhere."""
+    found = module
+    for part in path.split("."):
+        if found is not module and not isinstance(found, type):
+            return None  # no way through other modules
+        found = getattr(found, part, None)
+    return found
 
 
 def _find_dataclass(name: str) -> type:
-    module, _, path = name.partition(":")
-    _check_home(module)
-    try:
-        found: Any = importlib.import_module(module)
-        for part in path.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
+    module, _, path = str(name).partition(":")
+    package = module.split(".")[0]
+    if module not in sys.modules and package not in _homes:
         raise ValueError(
-            f"config type {name!r} is not in this version of {PACKAGE}: {error}"
-        ) from error
+            f"config type {name!r} is of the module {module!r}, which is not imported;"
+            f" a file does not decide what is: give --package={package}, or import it"
+            " first"
+        )
+    if module not in sys.modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise ValueError(f"{_unknown(name, package)}: {error}") from error
+    found = _attribute(sys.modules[module], path)
     if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
-        raise ValueError(f"config type {name!r} is not a dataclass")
+        raise ValueError(f"{_unknown(name, package)}, or is not a dataclass")
+    if found.__module__.split(".")[0] != package:
+        raise ValueError(f"config type {name!r} is not one of {package!r} itself")
     return found
+
+
+def _unknown(name: str, package: str) -> str:
+    return (
+        f"config type {name!r} is not in this version of {package}; a run of an older"
+        " version is restored by that version, or trained again"
+    )
 
 
 def _revive_floats(value: Any, hint: Any) -> Any:

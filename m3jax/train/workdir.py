@@ -4,6 +4,7 @@
 time), ``metrics.jsonl``, ``checkpoints/``, ``evaluation.json`` and ``plots/``.
 """
 
+import hashlib
 import os
 import pathlib
 import sys
@@ -18,7 +19,7 @@ CONFIG, RUN, CHECKPOINTS = "config.json", "run.json", "checkpoints"
 def prepare(
     directory: str | os.PathLike[str], config: Any, resume: bool = False
 ) -> pathlib.Path:
-    """Makes a directory ready for a run of this config, or refuses.
+    """Makes a directory ready for a run of this config, or refuses as `check` does.
 
     Writes ``config.json`` and ``run.json``.
 
@@ -29,13 +30,37 @@ def prepare(
 
     Returns:
       The absolute path of the workdir.
+    """
+    wanted = check(directory, config, resume)
+    directory = pathlib.Path(directory).absolute()
+    directory.mkdir(parents=True, exist_ok=True)
+    typed_json.write(directory / CONFIG, wanted)
+    _write_run(directory)
+    return directory
+
+
+def check(
+    directory: str | os.PathLike[str], config: Any, resume: bool = False
+) -> dict[str, Any]:
+    """Refuses a directory that a run of this config can't have; writes nothing.
+
+    Args:
+      directory: the workdir.
+      config: a config dataclass.
+      resume: True to go on with the run that is there.
+
+    Returns:
+      The config as JSON.
 
     Raises:
-      ValueError: the directory holds another config; names the first field.
+      ValueError: the directory has no name, or holds another config; names the first
+        field.
       FileExistsError: the directory holds this run already, and ``resume`` is False.
       FileNotFoundError: ``resume`` is True, and there is no run.
       NotADirectoryError: the path is a file.
     """
+    if not str(directory).strip():
+        raise ValueError("--workdir is empty; name a directory, such as runs/mine")
     directory = pathlib.Path(directory).absolute()
     if directory.exists() and not directory.is_dir():
         raise NotADirectoryError(f"--workdir={directory} is a file, not a directory")
@@ -51,10 +76,7 @@ def prepare(
         raise FileNotFoundError(
             f"nothing to resume: no {CONFIG} in {directory}; start without --resume"
         )
-    directory.mkdir(parents=True, exist_ok=True)
-    typed_json.write(directory / CONFIG, wanted)
-    _write_run(directory)
-    return directory
+    return wanted
 
 
 def load_config(directory: str | os.PathLike[str]) -> Any:
@@ -78,6 +100,19 @@ def has_checkpoints(directory: str | os.PathLike[str]) -> bool:
     return checkpoints.is_dir() and any(
         path.name.isdigit() for path in checkpoints.iterdir()
     )
+
+
+def newest_step(directory: str | os.PathLike[str]) -> int | None:
+    """The newest step that the run has saved, whole or torn; None before the first."""
+    if not has_checkpoints(directory):
+        return None
+    checkpoints = pathlib.Path(directory) / CHECKPOINTS
+    return max(int(p.name) for p in checkpoints.iterdir() if p.name.isdigit())
+
+
+def short_name(text: str) -> str:
+    """A name for a folder that stands for a long text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def load_run(directory: str | os.PathLike[str]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import pytest
 from gymnasium.utils import env_checker
 
 from benchmarks import environment, environment_m3jax, environment_numpy
-from m3jax.envs import rewards
+from m3jax.envs.expert_routing import rewards
 
 # A peer that is stepped one by one takes its time.
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compilation")]

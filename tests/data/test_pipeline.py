@@ -5,7 +5,8 @@ import multiprocessing
 import numpy as np
 import pytest
 
-from m3jax.data import examples, pipeline, scenes
+from m3jax.data import pipeline
+from m3jax.data.edgescenes import dataset, examples, scenes
 
 SETTINGS = scenes.SceneSettings()
 
@@ -40,7 +41,7 @@ def check_equal(one, two):
 
 
 def test_a_batch_has_the_features_a_model_reads_and_no_other():
-    source = pipeline.FreshScenes(SETTINGS, seed=3)
+    source = dataset.Fresh(SETTINGS, seed=3)
     batch = next(pipeline.batches(source, batch_size=3, seed=0, shuffle=False))
     assert set(batch) == set(examples.FEATURES) - {"video"}
     for name, array in batch.items():
@@ -51,7 +52,7 @@ def test_a_batch_has_the_features_a_model_reads_and_no_other():
 def test_fresh_scenes_are_those_of_draw():
     batch = next(
         pipeline.batches(
-            pipeline.FreshScenes(SETTINGS, seed=3), batch_size=3, seed=0, shuffle=False
+            dataset.Fresh(SETTINGS, seed=3), batch_size=3, seed=0, shuffle=False
         )
     )
     for i in range(3):
@@ -60,7 +61,7 @@ def test_fresh_scenes_are_those_of_draw():
 
 
 def test_fresh_scenes_end_at_their_size():
-    source = pipeline.FreshScenes(SETTINGS, seed=3, size=2)
+    source = dataset.Fresh(SETTINGS, seed=3, size=2)
     assert len(source) == 2
     with pytest.raises(IndexError, match="scene 2 of 2"):
         source[2]
@@ -97,7 +98,7 @@ def test_examples_left_over_at_the_end_are_dropped():
 @pytest.mark.parametrize("num_batches", [0, 1, 5])
 def test_a_saved_state_goes_on_bit_for_bit(num_batches):
     def stream():
-        source = pipeline.FreshScenes(SETTINGS, seed=3, size=9)
+        source = dataset.Fresh(SETTINGS, seed=3, size=9)
         return pipeline.batches(source, batch_size=2, seed=7, shuffle=True)
 
     first = stream()
@@ -114,7 +115,7 @@ def test_a_saved_state_goes_on_bit_for_bit(num_batches):
 def test_a_worker_process_gives_the_same_batches_resumes_and_ends():
     def stream(num_workers):
         return pipeline.batches(
-            pipeline.FreshScenes(SETTINGS, seed=3),
+            dataset.Fresh(SETTINGS, seed=3),
             batch_size=2,
             seed=0,
             shuffle=False,
@@ -171,13 +172,13 @@ def test_sizes_that_make_no_sense_are_refused(arguments, told):
     ("field", "value"), [("name", "imagenet"), ("config", "huge"), ("seed", -1)]
 )
 def test_a_config_that_makes_no_sense_is_refused(field, value):
-    config = pipeline.DataConfig(**{field: value})
+    config = dataset.Config(**{field: value})
     with pytest.raises(ValueError, match=f"data.{field} is {value!r}"):
         config.validate()
 
 
 def test_the_smoke_set_is_made_and_read(tmp_path):
-    config = pipeline.DataConfig(config="smoke", data_dir=str(tmp_path))
+    config = dataset.Config(config="smoke", data_dir=str(tmp_path))
     train = pipeline.load(config, "train")
     assert len(train) == 512
     drawn = examples.encode(scenes.draw(SETTINGS, 0, "train", 11))
@@ -190,8 +191,8 @@ def test_a_curriculum_changes_skill_where_it_says_and_stays_in_the_last():
     first = scenes.SceneSettings(skills=("prior",))
     last = scenes.SceneSettings(skills=("pitch",))
     source = pipeline.Staged(
-        [(3, pipeline.FreshScenes(first, 1)), (0, pipeline.FreshScenes(last, 1))]
+        [(3, dataset.Fresh(first, 1)), (0, dataset.Fresh(last, 1))]
     )
     names = [scenes.SKILLS[int(source[i]["skill"])] for i in range(6)]
     assert names == ["prior"] * 3 + ["pitch"] * 3
-    check_equal(source[4], pipeline.FreshScenes(last, 1)[4])
+    check_equal(source[4], dataset.Fresh(last, 1)[4])

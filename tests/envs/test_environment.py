@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from m3jax.envs import wireless
+from m3jax.envs.expert_routing import wireless
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

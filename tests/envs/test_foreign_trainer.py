@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from m3jax.envs import routing, wireless
+from m3jax.envs.expert_routing import routing, wireless
 from m3jax.ops import intervals
 from m3jax.rl import probes
 

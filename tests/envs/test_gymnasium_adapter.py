@@ -8,8 +8,9 @@ import pytest
 from gymnasium import error, spaces, vector
 from gymnasium.utils import env_checker, seeding
 
-from m3jax.envs import gymnasium_adapter, gymnasium_spaces, gymnasium_vector, wireless
+from m3jax.envs import gymnasium_adapter, gymnasium_spaces, gymnasium_vector
 from m3jax.envs import spaces as our_spaces
+from m3jax.envs.expert_routing import wireless
 from m3jax.rl import probes
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

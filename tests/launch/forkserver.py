@@ -28,8 +28,6 @@ def main() -> None:
 def _import_everything() -> None:
     from ml_collections import config_flags  # noqa: F401
 
-    from m3jax import audit, evaluation, experiment, sweeps  # noqa: F401
-
 
 def _serve(script: str, argv: list[str], environ: dict[str, str]) -> dict:
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from m3jax import experiment
-from m3jax.data import pipeline
+from m3jax.data.edgescenes import dataset
+from m3jax.experiments import running as experiment
 from m3jax.systems import tokcom
 from m3jax.testing import tiny
 from m3jax.train import checkpoints, learner, typed_json, workdir
@@ -103,7 +103,7 @@ def run(tmp_path):
             num_reals=4,
             receiver_dim=8,
         ),
-        data=pipeline.DataConfig(config="smoke"),
+        data=dataset.Config(config="smoke"),
         train=train_config.TrainConfig(steps=STEPS, batch_size=4),
     )
     folder = workdir.prepare(tmp_path / "run", config)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import optimize, special
 
-from m3jax.rl import no_batches, populations, probes, rollouts, sac, sac_config
-from m3jax.train import checkpoints, loop
+from m3jax.rl import populations, probes, rollouts, sac, sac_config
+from m3jax.train import checkpoints, loop, sources
 from m3jax.train import config as train_config
 
 GAMMA, TARGET_ENTROPY = 0.5, 0.4
@@ -130,7 +130,7 @@ def test_population_with_two_discounts_learns_both_values_and_resumes_exactly(
         with checkpoints.Checkpointer(directory, keep=3) as saves:
             return loop.fit(
                 learner,
-                no_batches.NoBatches(),
+                sources.NoBatches(),
                 train_config.TrainConfig(3, 1, log_every=1, checkpoint_every=1),
                 key=jax.random.key(5),
                 checkpointer=saves,
@@ -231,7 +231,7 @@ def returns_after_training(name, settings, steps):
     env, params = gymnax.make(name)
     state = loop.fit(
         sac.make_sac(settings, env, params),
-        no_batches.NoBatches(),
+        sources.NoBatches(),
         train_config.TrainConfig(steps, 1, log_every=5),
         key=jax.random.key(0),
         show_progress=False,

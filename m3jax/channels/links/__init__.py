@@ -16,6 +16,7 @@ returns ``values / rms(values)``, and a digital link the same, quantised.
 """
 
 from m3jax.channels.links.analog import AnalogLink
+from m3jax.channels.links.config import LinkConfig
 from m3jax.channels.links.contract import Link, LinkOutput
 from m3jax.channels.links.digital import DigitalLink
 from m3jax.channels.links.erasure import ErasureLink
@@ -30,6 +31,7 @@ __all__ = [
     "DigitalLink",
     "ErasureLink",
     "Link",
+    "LinkConfig",
     "LinkOutput",
     "VQLink",
     "make_link",

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from m3jax import base
-from m3jax.envs import wireless, world
+from m3jax.envs.expert_routing import wireless, world
 from m3jax.nn import state_space
 
 

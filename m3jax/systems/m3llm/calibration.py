@@ -1,8 +1,8 @@
 """The toy task model of the environment, fitted to what real experts were measured at.
 
 The environment judges a decision by p = g + (1 - g) sum_i w_i c_i sigmoid((SNR_i -
-SNR_half) / slope) (``m3jax.envs.judges``). Competences and curve are those of the
-experts that are shipped, so that what pays in training pays in truth.
+SNR_half) / slope) (``m3jax.envs.expert_routing.judges``). Competences and curve are
+those of the experts that are shipped, so that what pays in training pays in truth.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize
 
-from m3jax.envs import judges
+from m3jax.envs.expert_routing import judges
 
 _FAR_DB = 60.0
 

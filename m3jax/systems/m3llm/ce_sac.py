@@ -81,6 +81,16 @@ class CeSacConfig:
             if not sensible:
                 raise ValueError(f"{name} is out of range: {getattr(self, name)!r}")
 
+    @property
+    def heads(self) -> "CeSacConfig":
+        """What decides the policy: this."""
+        return self
+
+    def make_learner(self, env: Any, params: Any, made: Any) -> base.Learner:
+        """The learner in a world, of which the environment is all it needs."""
+        del made
+        return make_learner(self, env, params)
+
     def temperature(self, step: base.Array) -> base.Array:
         """The temperature of samples at a step of the learner."""
         share = jnp.minimum(step / self.anneal_steps, 1.0)
@@ -244,7 +254,7 @@ def make_learner(
     Args:
       config: settings.
       env: with actions ``[2, N]`` in [0, 1], and ``info`` that holds both rewards, such
-        as ``m3jax.envs.wireless.Wireless(actions="heads")``.
+        as ``m3jax.envs.expert_routing.wireless.Wireless(actions="heads")``.
       env_params: its parameters; None for its own.
       hyper: float hyper-parameters, possibly traced; None for the config's.
 

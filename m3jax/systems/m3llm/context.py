@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from m3jax import base
-from m3jax.nn import foundation
+from m3jax.foundation import answering
 from m3jax.ops import retrieval
 
 
@@ -53,7 +53,7 @@ def make_index(table: base.Array, questions: base.Array) -> Index:
     num_experts = questions.shape[0]
     said = np.zeros((num_experts, table.shape[0]), bool)
     for expert, ids in enumerate(questions.reshape(num_experts, -1)):
-        said[expert, ids[ids > foundation.EOS]] = True
+        said[expert, ids[ids > answering.EOS]] = True
     if not said.any(axis=1).all():
         raise ValueError(f"expert {int(np.argmin(said.any(axis=1)))} has no questions")
     mentions = said.sum(axis=0)
@@ -72,7 +72,7 @@ def embed(words: base.Array, ids: base.Array) -> base.Array:
     Returns:
       float32 ``[*B, D]``; zero for a text without words.
     """
-    counts = (jnp.asarray(ids) > foundation.EOS)[..., None]
+    counts = (jnp.asarray(ids) > answering.EOS)[..., None]
     total = jnp.sum(jnp.asarray(words)[ids] * counts, axis=-2)
     return total / jnp.maximum(jnp.sum(counts, axis=-2), 1)
 

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import optax
 
 from m3jax import base
-from m3jax.envs import rewards, world
+from m3jax.envs.expert_routing import rewards, world
 from m3jax.rl import agents, rollouts
 from m3jax.systems.m3llm import ce_sac, routing_env
 
@@ -84,6 +84,26 @@ class Config:
     learning_rate: float = 1e-3
     answer_weight: float = 0.5
     channel_weight: float = 0.5
+
+    def validate(self) -> None:
+        """Raises ValueError naming the first field that makes no sense."""
+        self.heads.validate()
+        for name in ("collect_steps", "chunk"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"agent.{name} must be 1 or more")
+
+    def make_learner(
+        self, env: routing_env.RoutingEnv, params: routing_env.Params, made: Any
+    ) -> base.Learner:
+        """The learner in a world, whose experts have spoken of real examples."""
+        if made.pool is None:
+            raise ValueError(
+                "a router is trained end to end through real experts, and this world"
+                " has drawn features; set world.drawn=None, or take CE-SAC"
+            )
+        pool = made.pool
+        plane = pool.system, pool.task_model, made.train_said
+        return make_learner(self, env, params, *plane)
 
 
 class _Met(NamedTuple):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 
 from m3jax import base
-from m3jax.envs import policies
+from m3jax.envs.expert_routing import policies
 from m3jax.systems.m3llm import ce_sac, routing_env
 
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from m3jax import base
-from m3jax.envs import reports
+from m3jax.envs.expert_routing import reports
 from m3jax.nn import layers
 from m3jax.ops import masks, roots
 

@@ -1,7 +1,7 @@
 """The environment of M3LLM's router: wireless links, real tasks, and what MCP tells.
 
-Around ``m3jax.envs.wireless`` (what is earned, and how links move) this lays the state
-of equation 22,
+Around ``envs.expert_routing.wireless`` (what is earned, and how links move) this lays
+the state of equation 22,
 
     s_t = [f_img, f_text, r_tag, m_coarse, z_ASEM]
 
@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 
 from m3jax import base
-from m3jax.envs import environment, reports, spaces, wireless, world
+from m3jax.envs import environment, spaces
+from m3jax.envs.expert_routing import reports, wireless, world
 from m3jax.nn import state_space
 from m3jax.nn import state_space_types as asem_types
 

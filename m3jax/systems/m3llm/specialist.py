@@ -10,6 +10,7 @@ say of each patch what the generalist's encoder says, on pictures of its skill.
 """
 
 import dataclasses
+import math
 from typing import ClassVar
 
 import flax.linen as nn
@@ -18,16 +19,18 @@ import jax.numpy as jnp
 
 from m3jax import base
 from m3jax.channels import links
-from m3jax.nn import compressors, foundation, vit
+from m3jax.foundation import answering
+from m3jax.foundation import generalist as generalist_lib
+from m3jax.foundation import sizes as sizes_lib
+from m3jax.nn import compressors, vit
 from m3jax.nn import decoder as decoder_lib
 from m3jax.ops import losses
-from m3jax.systems import foundation as foundation_system
 
 
-def small_sizes() -> foundation.FoundationConfig:
+def small_sizes() -> sizes_lib.Sizes:
     """An encoder of a quarter of the generalist's parameters, for its decoder."""
-    return foundation.FoundationConfig(
-        image_dim=64, image_mlp_dim=128, image_stem=(16, 32, 64)
+    return sizes_lib.Sizes(
+        image=sizes_lib.image(dim=64, mlp_dim=128, stem=(16, 32, 64))
     )
 
 
@@ -48,31 +51,40 @@ class Config:
       teacher_weight: of the mean square error to them, as a share of their own.
     """
 
-    sizes: foundation.FoundationConfig = dataclasses.field(default_factory=small_sizes)
+    sizes: sizes_lib.Sizes = dataclasses.field(default_factory=small_sizes)
     num_tokens: int = 16
     num_silent: int = 8
     train_snr_db: tuple[float, float] = (5.0, 25.0)
     patch_weight: float = 0.3
     patch_words: tuple[tuple[int, ...], ...] = ()
-    teacher: foundation.FoundationConfig | None = None
+    teacher: sizes_lib.Sizes | None = None
     teacher_weight: float = 1.0
 
+    NAME: ClassVar[str] = "specialist"
     PARTS: ClassVar[dict[str, str]] = {
         "encoder": r"image_encoder/.*",
         "projector": r"projector/.*",
         "decoder": r"(decoder/.*|silence)",
         "teacher": r"teacher/.*",
     }
-    """Names of parts of the parameters, for ``train.trainable``."""
+    """Names of parts of the parameters, for ``learner.trainable``."""
 
-    @property
-    def channel_in_training(self) -> bool:
-        """True: noise belongs to what a specialist learns."""
-        return True
+    def validate(self) -> None:
+        """Raises ValueError naming the first field that makes no sense."""
+        low, high = self.train_snr_db
+        if not -math.inf < low <= high < math.inf:
+            raise ValueError(
+                f"system.train_snr_db is {tuple(self.train_snr_db)}; give a low and a "
+                "high finite SNR in dB"
+            )
+
+    def make_system(self) -> base.System:
+        """A specialist as a system; see `make_system`."""
+        return make_system(self)
 
     def warm_start(self, generalist: base.Params) -> base.Params:
         """What a pretrained generalist gives: decoder, silence, and the teacher."""
-        given = task_model(generalist, self.num_silent)
+        given = task_model(generalist, self.num_silent, self.teacher)
         if self.teacher is not None:
             given["teacher"] = {
                 "image_encoder": generalist["image_encoder"],
@@ -80,23 +92,24 @@ class Config:
             }
         return given
 
-    def shipped(self, params: base.Params) -> base.Params:
-        """What to ship of a specialist: all but what belongs to the generalist."""
-        return {name: params[name] for name in ("image_encoder", "projector")}
 
-
-def task_model(generalist: base.Params, num_silent: int = 8) -> base.Params:
+def task_model(
+    generalist: base.Params, num_silent: int = 8, sizes: sizes_lib.Sizes | None = None
+) -> base.Params:
     """The part of a pretrained generalist that reads what experts say.
 
     Args:
-      generalist: parameters of ``m3jax.systems.foundation`` at its default sizes.
+      generalist: parameters of ``m3jax.foundation.generalist``.
       num_silent: tokens of silence.
+      sizes: of the generalist; None for the default ones.
 
     Returns:
       {decoder, silence}.
     """
-    heard = foundation_system.Config(num_audio_tokens=num_silent)
-    silence = foundation_system.silent_tokens(heard, generalist)
+    heard = generalist_lib.Config(
+        sizes=sizes or sizes_lib.Sizes(), num_audio_tokens=num_silent
+    )
+    silence = generalist_lib.silent_tokens(heard, generalist)
     return {"decoder": generalist["decoder"], "silence": silence}
 
 
@@ -118,7 +131,7 @@ def read(
       As ``losses.score_answers``.
     """
     prefix = with_silence(params, received)
-    logits = foundation.answer_logits(
+    logits = answering.answer_logits(
         *(decoder, params["decoder"], prefix, jnp.ones(prefix.shape[:2], bool)),
         *(batch["question"], batch["answer"]),
     )
@@ -144,7 +157,7 @@ class Encoder(nn.Module):
     def setup(self):
         """Makes the parts."""
         sizes = self.config.sizes
-        self.image_encoder = vit.ViT(sizes.encoder("image"))
+        self.image_encoder = vit.ViT(sizes.encoder_config("image"))
         self.projector = nn.Dense(sizes.dim)
         self.pool = compressors.WindowPool(self.config.num_tokens)
 
@@ -152,7 +165,7 @@ class Encoder(nn.Module):
         """Maps pictures to tokens.
 
         Args:
-          image: as ``foundation.encoder_input`` gives it, [B, H, W, 3].
+          image: as ``answering.encoder_input`` gives it, [B, H, W, 3].
 
         Returns:
           Tokens [B, L, D] after pooling, and [B, P, D] of all patches.
@@ -166,8 +179,7 @@ def make_system(config: Config) -> base.System:
     """A specialist as a system.
 
     Batches hold image, question and answer; the loss also needs patch_kind and
-    patch_colour, int32 [B, 8, 8]. With ``snr_db`` float32 [B] tokens cross the link at
-    that SNR; ``loss`` draws one.
+    patch_colour, int32 [B, 8, 8]. Tokens cross the link at ``snr_db`` float32 [B].
 
     Args:
       config: settings.
@@ -182,14 +194,14 @@ def make_system(config: Config) -> base.System:
     teacher = None
     if config.teacher is not None:
         teacher = Encoder(dataclasses.replace(config, sizes=config.teacher))
-    decoder = decoder_lib.Decoder(config.sizes.decoder())
-    order = vit.token_order(config.sizes.encoder("image"))
+    decoder = decoder_lib.Decoder(config.sizes.decoder_config())
+    order = vit.token_order(config.sizes.encoder_config("image"))
     link = links.make_link("analog", fading="awgn")
 
     def init(key, batch):
         del batch  # sizes are known
         encoder_key, decoder_key = jax.random.split(key)
-        image = jnp.zeros((1, *config.sizes.encoder("image").input_shape))
+        image = jnp.zeros((1, *config.sizes.encoder_config("image").input_shape))
         token, valid = jnp.zeros((1, 1, config.sizes.dim)), jnp.ones((1, 1), bool)
         params = {
             **encoder.init(encoder_key, image)["params"],
@@ -202,7 +214,7 @@ def make_system(config: Config) -> base.System:
 
     def encode(params, batch):
         parts = {name: params[name] for name in ("image_encoder", "projector")}
-        image = foundation.encoder_input(batch, "image")
+        image = answering.encoder_input(batch, "image")
         return encoder.apply({"params": parts}, image)
 
     def score(params, tokens, batch, key):
@@ -212,24 +224,20 @@ def make_system(config: Config) -> base.System:
         return read(decoder, params, arrived, batch)
 
     def loss(params, batch, key):
-        snr_key, link_key = jax.random.split(key)
-        low, high = config.train_snr_db
-        shape = batch["question"].shape[:1]
-        snr_db = jax.random.uniform(snr_key, shape, minval=low, maxval=high)
         tokens, patches = encode(params, batch)
-        scores = score(params, tokens, {**batch, "snr_db": snr_db}, link_key)
+        scores = score(params, tokens, batch, key)
         labels = [batch[name] for name in ("patch_kind", "patch_colour")]
         labels = [label.reshape(len(label), -1)[:, order] for label in labels]
         metrics = {
             "answer_loss": jnp.mean(scores["nll"]),
             "answer_accuracy": jnp.mean(scores["answer_accuracy"]),
-            "patch_loss": foundation.naming_loss(
+            "patch_loss": answering.naming_loss(
                 params["decoder"], patches, config.patch_words, labels
             ),
         }
         total = metrics["answer_loss"] + config.patch_weight * metrics["patch_loss"]
         if teacher is not None:
-            image = foundation.encoder_input(batch, "image")
+            image = answering.encoder_input(batch, "image")
             taught = teacher.apply({"params": params["teacher"]}, image)[1]
             taught = jax.lax.stop_gradient(taught)
             error = jnp.mean((patches - taught) ** 2)
@@ -237,8 +245,18 @@ def make_system(config: Config) -> base.System:
             total += config.teacher_weight * metrics["teacher_loss"]
         return total, metrics
 
+    def draw(batch, key):
+        low, high = config.train_snr_db
+        shape = batch["question"].shape[:1]
+        return {"snr_db": jax.random.uniform(key, shape, minval=low, maxval=high)}
+
+    def prepare(params, batch):
+        rest = {name: array for name, array in batch.items() if name != "image"}
+        return {**rest, "tokens": encode(params, batch)[0]}
+
     def answer(params, batch, key):
-        return score(params, encode(params, batch)[0], batch, key)
+        tokens = batch["tokens"] if "tokens" in batch else encode(params, batch)[0]
+        return score(params, tokens, batch, key)
 
     return base.System(
         init=init,
@@ -247,4 +265,8 @@ def make_system(config: Config) -> base.System:
             "answer": answer,
             "encode": lambda params, batch, key: encode(params, batch)[0],
         },
+        reads=("image", "question", "answer", "patch_kind", "patch_colour"),
+        metrics=generalist_lib.METRICS,
+        draw=draw,
+        prepare=prepare,
     )

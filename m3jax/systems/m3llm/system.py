@@ -14,9 +14,9 @@ import jax.numpy as jnp
 
 from m3jax import base
 from m3jax.channels import links
-from m3jax.envs import tasks
+from m3jax.envs.expert_routing import tasks
+from m3jax.foundation import answering
 from m3jax.nn import decoder as decoder_lib
-from m3jax.nn import foundation
 from m3jax.systems.m3llm import specialist
 
 LINKS = ("analog", "digital")
@@ -46,7 +46,7 @@ class Config:
         "experts": r"experts/.*",
         "decoder": r"(decoder/.*|silence)",
     }
-    """Names of parts of the parameters, for ``train.trainable``."""
+    """Names of parts of the parameters, for ``learner.trainable``."""
 
     def validate(self) -> None:
         """Raises ValueError naming the first field that makes no sense."""
@@ -80,7 +80,7 @@ def make_system(config: Config) -> base.System:
     """
     config.validate()
     encoder = specialist.Encoder(config.expert)
-    decoder = decoder_lib.Decoder(config.expert.sizes.decoder())
+    decoder = decoder_lib.Decoder(config.expert.sizes.decoder_config())
     link = links.make_link(
         config.link, "awgn", bits=config.bits, qam_order=config.qam_order
     )
@@ -100,7 +100,7 @@ def make_system(config: Config) -> base.System:
         }
 
     def encode(params, batch):
-        image = foundation.encoder_input(batch, "image")
+        image = answering.encoder_input(batch, "image")
         spoken = [
             encoder.apply({"params": params["experts"][name]}, image)[0]
             for name in config.experts
@@ -133,7 +133,7 @@ def make_system(config: Config) -> base.System:
 
     def generate(params, batch, key):
         prefix = specialist.with_silence(params, receive(params, batch, key)[0])
-        return foundation.generate_answer(
+        return answering.generate_answer(
             *(decoder, params["decoder"], prefix),
             *(jnp.ones(prefix.shape[:2], bool), batch["question"]),
             batch["answer"].shape[1],

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from m3jax import base
-from m3jax.nn import alignment_head, foundation
+from m3jax.foundation import answering
+from m3jax.nn import alignment_head
 from m3jax.ops import contrastive, losses, masks
 from m3jax.systems.tokcom import config as config_lib
 from m3jax.systems.tokcom import parts as parts_lib
@@ -78,7 +79,7 @@ class Aligner:
 
     def _contrast(self, params, m, arrived, caption):
         own = {k: {"params": v} for k, v in params["alignment"][m].items()}
-        said = caption > foundation.EOS
+        said = caption > answering.EOS
         words = jax.lax.stop_gradient(self._parts.words(params, caption))
         ours = self._head.apply(own["head"], arrived.tokens, arrived.mask)
         text = self._text_head.apply(own["text_head"], words, said)
@@ -97,10 +98,10 @@ class Aligner:
             )
             return jnp.mean(
                 jax.vmap(losses.bag_of_words)(
-                    logits, arrived.mask, caption, caption > foundation.EOS
+                    logits, arrived.mask, caption, caption > answering.EOS
                 )
             )
-        logits = foundation.answer_logits(
+        logits = answering.answer_logits(
             decoder,
             params["decoder"],
             arrived.tokens,

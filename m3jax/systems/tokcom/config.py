@@ -7,58 +7,14 @@ from typing import ClassVar
 import numpy as np
 
 from m3jax import base
-from m3jax.nn import compressors, foundation, lora
+from m3jax.channels import links
+from m3jax.foundation import sizes as sizes_lib
+from m3jax.nn import compressors
+from m3jax.nn import lora as lora_lib
 
 STAGES = ("alignment", "task")
 SCORINGS = ("answer", "first_word")
 RECONSTRUCTIONS = ("words", "decoder", "none")
-
-
-@dataclasses.dataclass
-class LinkConfig:
-    """The wireless link: the settings of ``links.make_link``, which explains them.
-
-    Those that the chosen kind, fading and CSI do not have are ignored.
-
-    Attributes:
-      kind: "analog", "digital", "vq", "bsc", "bec" or "erasure".
-      fading: "awgn", "rayleigh", "rician", "gauss_markov" or "jakes".
-      block_length: channel uses that share one fading gain; None: the whole message
-        of one modality.
-      bits, limit, dither: of the scalar quantiser.
-      qam_order: of the modem.
-      num_codewords, group_size, commitment: of the learned codebook ("vq").
-      csi, pilot_snr_db, num_pilots: what the receiver knows of the gains.
-      k_db: of "rician".
-      correlation: of "gauss_markov".
-      doppler, num_paths: of "jakes".
-      probability: of a flipped or erased bit, or a lost packet.
-      rate, tokens_per_packet, imputation: of "erasure".
-      symbol_energy: joules of a symbol.
-    """
-
-    kind: str = "analog"
-    fading: str = "rayleigh"
-    block_length: int | None = 32
-    bits: int | None = 4
-    qam_order: int = 16
-    limit: float = 4.0
-    dither: bool = False
-    num_codewords: int = 256
-    group_size: int = 4
-    commitment: float = 0.25
-    csi: str = "perfect"
-    pilot_snr_db: float | None = None
-    num_pilots: int = 1
-    k_db: float = 10.0
-    correlation: float = 0.9
-    doppler: float = 0.01
-    num_paths: int = 32
-    probability: float | None = None
-    rate: float = 1.0
-    tokens_per_packet: int = 1
-    imputation: str = "zero"
-    symbol_energy: float = 1.0
 
 
 @dataclasses.dataclass
@@ -83,21 +39,6 @@ class AlignmentConfig:
     reconstruction_weight: float = 1.0
     num_features: int | None = None
     num_pooled: int | None = None
-
-
-@dataclasses.dataclass
-class LoraConfig:
-    """Low-rank adapters of the decoder; see ``m3jax.nn.lora``.
-
-    Attributes:
-      rank: of the updates; 0 has none.
-      alpha: their weight; ``alpha / rank`` is what counts.
-      pattern: paths of the kernels that are adapted.
-    """
-
-    rank: int = 0
-    alpha: float = 16.0
-    pattern: str = lora.QUERIES_AND_VALUES
 
 
 @dataclasses.dataclass
@@ -130,10 +71,8 @@ class Config:
         the public code does.
     """
 
-    sizes: foundation.FoundationConfig = dataclasses.field(
-        default_factory=foundation.FoundationConfig
-    )
-    modalities: tuple[str, ...] = foundation.MODALITIES
+    sizes: sizes_lib.Sizes = dataclasses.field(default_factory=sizes_lib.Sizes)
+    modalities: tuple[str, ...] = sizes_lib.MODALITIES
     compressor: str = "window_pool"
     progressive: bool = False
     num_image_tokens: int = 16
@@ -143,14 +82,15 @@ class Config:
     receiver: str = "residual"
     receiver_dim: int = 192
     snr_conditioning: bool = True
-    link: LinkConfig = dataclasses.field(default_factory=LinkConfig)
+    link: links.LinkConfig = dataclasses.field(default_factory=links.LinkConfig)
     train_snr_db: tuple[float, float] = (-10.0, 15.0)
     channel_in_training: bool = True
     stage: str = "task"
     alignment: AlignmentConfig = dataclasses.field(default_factory=AlignmentConfig)
-    lora: LoraConfig = dataclasses.field(default_factory=LoraConfig)
+    lora: lora_lib.LoraConfig = dataclasses.field(default_factory=lora_lib.LoraConfig)
     scoring: str = "answer"
 
+    NAME: ClassVar[str] = "tokcom"
     PARTS: ClassVar[dict[str, str]] = {
         "encoder": r"\w+_encoder/.*",
         "compressor": r"\w+_compressor/.*",
@@ -161,7 +101,7 @@ class Config:
         "lora": r"lora/.*",
         "alignment": r"alignment/.*",
     }
-    """Names of parts of the parameters, for ``train.trainable``."""
+    """Names of parts of the parameters, for ``learner.trainable``."""
 
     def warm_start(self, trained: base.Params) -> base.Params:
         """What other parameters give.
@@ -174,7 +114,7 @@ class Config:
         was trained on.
 
         Args:
-          trained: parameters of ``m3jax.systems.foundation`` or of this system.
+          trained: parameters of ``m3jax.foundation.generalist`` or of this system.
 
         Returns:
           Parameters to lay over those that ``init`` draws.
@@ -191,9 +131,11 @@ class Config:
             kept += [f"{m}_{part}" for part in parts]
         return params | {name: trained[name] for name in kept if name in trained}
 
-    def without_adapters(self) -> "Config":
-        """The same with a plain decoder, whose encoders make the same tokens."""
-        return dataclasses.replace(self, lora=LoraConfig())
+    def make_system(self) -> base.System:
+        """TokCom as a system; see ``system.make_system``."""
+        from m3jax.systems.tokcom import system  # which reads these settings
+
+        return system.make_system(self)
 
     def _from_projector(self, modality: str, projector: base.Params) -> base.Params:
         sent, received = _factors(np.asarray(projector["kernel"]), self.num_reals)
@@ -224,7 +166,7 @@ class Config:
             )
 
     def _check_choices(self) -> None:
-        known = (*foundation.MODALITIES, "video", "text")
+        known = (*sizes_lib.MODALITIES, "video", "text")
         unknown = [m for m in self.modalities if m not in known]
         if unknown or len(set(self.modalities)) < max(len(self.modalities), 1):
             raise ValueError(

@@ -1,14 +1,13 @@
 """TokCom's networks and link: what is on the device, on the air, and on the server."""
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from m3jax import base
-from m3jax.channels import links
-from m3jax.nn import compressors, foundation, transceiver, vit
+from m3jax.foundation import answering
+from m3jax.nn import compressors, transceiver, vit
 from m3jax.nn import decoder as decoder_lib
 from m3jax.systems.tokcom import config as config_lib
 
@@ -38,7 +37,7 @@ class Parts:
         self.config = config
         sizes = config.sizes
         encoded = [m for m in config.modalities if m != "text"]
-        self.encoders = {m: vit.ViT(sizes.encoder(m)) for m in encoded}
+        self.encoders = {m: vit.ViT(sizes.encoder_config(m)) for m in encoded}
         self.compressors = {m: _compressor(config, m) for m in encoded}
         self.transmitter = transceiver.Transmitter(
             config.num_reals, config.snr_conditioning
@@ -49,8 +48,8 @@ class Parts:
             config.snr_conditioning,
             kind=config.receiver,
         )
-        self.decoder = decoder_lib.Decoder(sizes.decoder())
-        self.link = links.make_link(**dataclasses.asdict(config.link))
+        self.decoder = decoder_lib.Decoder(sizes.decoder_config())
+        self.link = config.link.make()
 
     def init(self, key: base.Array) -> base.Params:
         """Draws all parameters."""
@@ -61,7 +60,7 @@ class Parts:
             tokens = jnp.zeros((1, 1, self.config.sizes.dim))
             if m in self.encoders:
                 params |= self._init_device(m, keys)
-                width = self.config.sizes.encoder(m).dim
+                width = self.config.sizes.encoder_config(m).dim
                 tokens = jnp.zeros((1, 1, width))
             symbols, made = self.transmitter.init_with_output(
                 next(keys), tokens, snr_db
@@ -98,7 +97,7 @@ class Parts:
         out = {}
         for m, encoder in self.encoders.items():
             variables = {"params": params[f"{m}_encoder"]}
-            x = foundation.encoder_input(batch, m)
+            x = answering.encoder_input(batch, m)
             if self.config.compressor == _SCORED:
                 out[m], out[f"{m}_scores"] = encoder.apply(variables, x, True)
             else:
@@ -125,7 +124,7 @@ class Parts:
         compress_key, link_key = jax.random.split(key)
         if m == "text":
             tokens = self.words(params, batch["question"])
-            mask = batch["question"] != foundation.PAD
+            mask = batch["question"] != answering.PAD
         else:
             tokens, mask = self._compress(params, m, encoded, compress_key)
         if m in batch.get("num_tokens", {}):

@@ -6,21 +6,33 @@ Every part can be trained together, end to end through the link; first so that w
 arrives lies where the decoder's words do (stage 1), then so that it answers (stage 2).
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
 from m3jax import base
-from m3jax.nn import closed_set, foundation, lora
+from m3jax.foundation import answering, closed_set, sizes
+from m3jax.nn import lora
 from m3jax.ops import losses
 from m3jax.systems.tokcom import alignment, config, parts
+
+METRICS = {
+    "answer_accuracy": "1",
+    "word_accuracy": "1",
+    "nll": "nat/word",
+    "channel_uses": "channel use",
+    "bits": "bit",
+}
+"""What is measured of each answer, and in which units."""
 
 
 def make_system(settings: config.Config) -> base.System:
     """TokCom as a system.
 
-    Batches hold image, audio, question and answer; with ``snr_db`` float32 [B] the
-    message crosses the link at that SNR; ``loss`` draws one when it is missing. In the
-    stage "alignment" the loss is of ``alignment.py``, and batches hold captions.
+    Batches hold image, audio, question and answer, and ``snr_db`` float32 [B], at which
+    the message crosses the link. In the stage "alignment" the loss is of
+    ``alignment.py``, and batches hold captions.
 
     Args:
       settings: what it is made of.
@@ -36,7 +48,7 @@ def make_system(settings: config.Config) -> base.System:
       its answers; ``predict["received"]`` gives the mean of the tokens
       that arrived, {M: [B, D]}; ``predict["encode"]`` gives {M: tokens [B, L, D]}, the
       part that no SNR touches, which the others and the loss take from a batch that
-      holds it as "tokens": a cache of features for frozen encoders.
+      holds it as "tokens", as ``prepare`` makes it.
 
     Raises:
       ValueError: a setting makes no sense.
@@ -56,8 +68,6 @@ def make_system(settings: config.Config) -> base.System:
     jax.eval_shape(init, jax.random.key(0), {})  # tells at once what does not fit
 
     def loss(params, batch, key):
-        draw_key, key = jax.random.split(key)
-        batch = {**_draw(settings, batch, draw_key), **batch}
         received = _receive(made, params, batch, key)
         if is_aligning:
             total, metrics = aligner.loss(params, received, batch)
@@ -85,7 +95,7 @@ def make_system(settings: config.Config) -> base.System:
     def generate(params, batch, key):
         received = _receive(made, params, batch, key)
         prefix, mask, question = _prompt(received, batch)
-        return foundation.generate_answer(
+        return answering.generate_answer(
             made.decoder,
             params["decoder"],
             prefix,
@@ -106,6 +116,12 @@ def make_system(settings: config.Config) -> base.System:
             batch.get("candidates", batch["answer"]),
         )
 
+    def prepare(params, batch):
+        rest = {n: array for n, array in batch.items() if n not in sizes.ENCODED}
+        return {**rest, "tokens": made.encode(params, batch)}
+
+    made_of = [m for m in settings.modalities if m != "text"]
+    captions = [f"{m}_caption" for m in made_of] if is_aligning else []
     system = base.System(
         init=init,
         loss=loss,
@@ -118,6 +134,10 @@ def make_system(settings: config.Config) -> base.System:
             ),
             "encode": lambda params, batch, key: made.encode(params, batch),
         },
+        reads=(*made_of, "question", "answer", *captions),
+        metrics=METRICS,
+        draw=functools.partial(_draw, settings),
+        prepare=prepare,
     )
     if not settings.lora.rank:
         return system
@@ -171,7 +191,7 @@ def _prompt(received: dict[str, parts.Received], batch):
 
 def _score(made: parts.Parts, params, received, batch) -> dict[str, base.Array]:
     prefix, mask, question = _prompt(received, batch)
-    logits = foundation.answer_logits(
+    logits = answering.answer_logits(
         made.decoder, params["decoder"], prefix, mask, question, batch["answer"]
     )
     return {

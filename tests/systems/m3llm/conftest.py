@@ -8,23 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from m3jax.envs import tasks, world
-from m3jax.nn import foundation, state_space
+from m3jax.envs.expert_routing import tasks, world
+from m3jax.foundation import answering
+from m3jax.foundation import sizes as sizes_lib
+from m3jax.nn import state_space
 from m3jax.systems import m3llm
 from m3jax.systems.m3llm import end_to_end, routing_env, specialist
 
 K, M, N, L, D = 2, 3, 2, 4, 8
 ASEM = state_space.StateSpace(N, fast_dim=3, slow_dim=2, hidden_dim=4)
-SIZES = foundation.FoundationConfig(
-    dim=D,
-    num_heads=2,
-    num_kv_heads=1,
-    mlp_dim=8,
-    ff_dim=8,
-    image_dim=4,
-    image_depth=1,
-    decoder_depth=1,
-    image_stem=(),
+SIZES = sizes_lib.Sizes(
+    decoder=sizes_lib.DecoderSizes(
+        dim=D, num_heads=2, num_kv_heads=1, ff_dim=8, depth=1
+    ),
+    image=sizes_lib.image(dim=4, depth=1, stem=(), mlp_dim=8),
+    audio=sizes_lib.audio(mlp_dim=8),
 )
 DATA_PLANE = m3llm.Config(
     experts=("one", "two"), expert=specialist.Config(sizes=SIZES, num_tokens=L)
@@ -57,7 +55,7 @@ def make_filter(random_params):
 def make_said():
     rng = np.random.default_rng(1)
     answer = np.zeros((K, M, 4), np.int32)
-    answer[..., 0], answer[..., 1] = rng.integers(3, 9, (K, M)), foundation.EOS
+    answer[..., 0], answer[..., 1] = rng.integers(3, 9, (K, M)), answering.EOS
     return end_to_end.Said(
         jnp.float32(rng.normal(size=(K, M, N, L, D))),
         jnp.asarray(rng.integers(3, 9, (K, M, 5)), jnp.int32),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from m3jax.envs import tasks, wireless, world
+from m3jax.envs.expert_routing import tasks, wireless, world
 from m3jax.systems.m3llm import asem
 from m3jax.train import learner, optimizers, scanned
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from m3jax.envs import judges
+from m3jax.envs.expert_routing import judges
 from m3jax.systems.m3llm import calibration
 
 SNRS_DB = np.array([-10.0, -5, 0, 5, 10, 15, 25])

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from m3jax import base
-from m3jax.envs import environment, spaces, wireless
+from m3jax.envs import environment, spaces
+from m3jax.envs.expert_routing import wireless
 from m3jax.ops import gradient_surgery, paths
 from m3jax.rl import losses, rollouts, sac_config
 from m3jax.systems.m3llm import ce_sac

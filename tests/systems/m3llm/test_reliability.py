@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from m3jax.envs import reports
+from m3jax.envs.expert_routing import reports
 from m3jax.systems.m3llm import reliability, reliability_streams, reliability_training
 from m3jax.testing import traces
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from m3jax.envs import policies
+from m3jax.envs.expert_routing import policies
 from m3jax.nn import state_space
 from m3jax.systems.m3llm import playing, routing_env
 

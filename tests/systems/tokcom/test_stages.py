@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from m3jax.channels import links
+from m3jax.nn import lora
 from m3jax.ops import paths
 from m3jax.systems import tokcom
 from m3jax.testing import gradients, tiny, traces
@@ -108,7 +110,7 @@ def test_alignment_without_noise_learns_to_tell_captions_apart():
 
 def test_a_later_stage_starts_from_the_earlier_one():
     _, first = make(stage="alignment")
-    config, second = make(lora=tokcom.LoraConfig(rank=2))
+    config, second = make(lora=lora.LoraConfig(rank=2))
     aligned = drawn(first)
     params = paths.overlay(drawn(second), config.warm_start(aligned))
     assert set(params) == (set(aligned) - {"alignment"}) | {"lora"}
@@ -117,7 +119,7 @@ def test_a_later_stage_starts_from_the_earlier_one():
 
 
 def test_names_of_parts_choose_what_trains():
-    config, system = make(lora=tokcom.LoraConfig(rank=2))
+    config, system = make(lora=lora.LoraConfig(rank=2))
     shapes = jax.eval_shape(system.init, jax.random.key(0), BATCH)
     chosen = paths.mask(shapes, paths.expand("transceiver|lora", config.PARTS))
     groups = {path.split("/")[0] for path, on in paths.flatten(chosen).items() if on}
@@ -129,7 +131,7 @@ def test_names_of_parts_choose_what_trains():
 
 def test_fresh_adapters_change_nothing():
     _, plain = make()
-    _, adapted = make(lora=tokcom.LoraConfig(rank=2))
+    _, adapted = make(lora=lora.LoraConfig(rank=2))
     params = jax.jit(adapted.init)(jax.random.key(0), BATCH)
     bare = {name: part for name, part in params.items() if name != "lora"}
     one, two = answer(plain, bare, at(5.0)), answer(adapted, params, at(5.0))
@@ -183,7 +185,7 @@ def test_any_number_of_the_most_important_tokens_can_be_sent(name):
 
 def test_the_decoder_is_not_shown_what_was_lost():
     """With every packet lost the answer is that to the question alone."""
-    lost = tokcom.LinkConfig("erasure", probability=1.0, bits=None)
+    lost = links.LinkConfig("erasure", probability=1.0, bits=None)
     _, system = make(link=lost)
     params = drawn(system)
     one = answer(system, params, at(10.0))
@@ -236,7 +238,7 @@ def test_tokens_of_half_precision_serve_as_a_cache():
         ({"stage": "both"}, "system.stage must be one of"),
         ({"compressor": "zip"}, "system.compressor must be one of"),
         ({"scoring": "last_word"}, "system.scoring must be one of"),
-        ({"lora": tokcom.LoraConfig(rank=-1)}, "system.lora.rank is -1"),
+        ({"lora": lora.LoraConfig(rank=-1)}, "system.lora.rank is -1"),
         (
             {"alignment": tokcom.AlignmentConfig(reconstruction="x")},
             "system.alignment.reconstruction",
@@ -278,5 +280,5 @@ def test_the_published_sizes_have_the_published_shapes():
     }
     loss, metrics = jax.eval_shape(system.loss, params, batch, jax.random.key(0))
     assert loss.shape == () and set(metrics) >= {"answer_loss", "channel_uses"}
-    literal = dataclasses.replace(config, stage="alignment", lora=tokcom.LoraConfig())
+    literal = dataclasses.replace(config, stage="alignment", lora=lora.LoraConfig())
     tokcom.make_system(literal)

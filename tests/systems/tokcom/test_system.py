@@ -11,8 +11,9 @@ import pytest
 
 from m3jax.channels import links
 from m3jax.evals import snr_sweep
+from m3jax.foundation import generalist as generalist_lib
 from m3jax.ops import paths
-from m3jax.systems import foundation, tokcom
+from m3jax.systems import tokcom
 from m3jax.testing import gradients, tiny, traces
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -37,7 +38,7 @@ def make_config(**changes):
         "num_audio_tokens": 2,
         "num_reals": REALS,
         "receiver_dim": 8,
-        "link": tokcom.LinkConfig(kind, fading, block_length=4, bits=3, qam_order=4),
+        "link": links.LinkConfig(kind, fading, block_length=4, bits=3, qam_order=4),
     }
     return tokcom.Config(**(settings | changes))
 
@@ -167,13 +168,13 @@ def test_training_draws_snrs_from_its_range(analog, params, changes, snr_db):
 
 
 def test_link_settings_are_those_that_make_a_link():
-    fields = [field.name for field in dataclasses.fields(tokcom.LinkConfig)]
+    fields = [field.name for field in dataclasses.fields(links.LinkConfig)]
     assert fields == list(inspect.signature(links.make_link).parameters)
 
 
 def test_a_learned_codebook_is_trained_with_the_rest(params):
     """Its parameters are the only new ones, and its loss is part of the loss."""
-    link = tokcom.LinkConfig("vq", num_codewords=4, group_size=2, qam_order=4)
+    link = links.LinkConfig("vq", num_codewords=4, group_size=2, qam_order=4)
     system = tokcom.make_system(make_config(link=link))
     shapes = jax.eval_shape(system.init, jax.random.key(0), BATCH)
     assert {*shapes} - {*params} == {"image_link", "audio_link"}
@@ -196,7 +197,7 @@ def test_a_learned_codebook_is_trained_with_the_rest(params):
 
 
 def test_a_generalist_fits_into_the_system(params):
-    generalist = foundation.make_system(foundation.Config(sizes=tiny.sizes()))
+    generalist = generalist_lib.make_system(generalist_lib.Config(sizes=tiny.sizes()))
     shapes = jax.eval_shape(generalist.init, jax.random.key(0), BATCH)
     ones = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
     # Raises if a path or a shape of the one is not in the other.
@@ -253,13 +254,13 @@ def test_an_snr_that_is_not_a_number_is_refused_before_anything_runs():
         ({"compressor": "zip"}, "zip"),
         (
             {
-                "link": tokcom.LinkConfig("erasure", probability=0.1),
+                "link": links.LinkConfig("erasure", probability=0.1),
                 "channel_in_training": False,
             },
             "link.probability loses as much at every SNR",
         ),
         (
-            {"link": tokcom.LinkConfig("vq", group_size=3)},
+            {"link": links.LinkConfig("vq", group_size=3)},
             "group_size=3 must divide .* R=4",
         ),
         ({"kind": "smoke"}, "link kind must be one of .*'smoke'"),

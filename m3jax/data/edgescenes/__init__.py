@@ -1,0 +1,1 @@
+"""EdgeScenes: generated scenes, sounds and questions, with the truth about each."""

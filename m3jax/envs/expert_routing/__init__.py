@@ -1,0 +1,1 @@
+"""Routing to experts over wireless links: world, reports, rewards, policies."""

@@ -1,0 +1,22 @@
+"""What a run starts from: a pretrained model by name, or another run's workdir."""
+
+from m3jax import base
+from m3jax.train import checkpoints, pretrained, workdir
+
+
+def check(start: str) -> None:
+    """Raises FileNotFoundError if there is nothing to start from."""
+    if start and not workdir.has_checkpoints(start):
+        pretrained.find(start)
+
+
+def is_shipped(start: str) -> bool:
+    """Whether a start is a model of the package, which whoever has that can load."""
+    return bool(start) and start in pretrained.shipped()
+
+
+def load(start: str) -> base.Params:
+    """The parameters; of a workdir those of its newest whole checkpoint."""
+    if workdir.has_checkpoints(start):
+        return checkpoints.restore_params(start)
+    return pretrained.load(start)[0]

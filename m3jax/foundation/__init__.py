@@ -1,0 +1,1 @@
+"""The foundation model that systems start from: encoders, a decoder, a generalist."""
