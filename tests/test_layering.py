@@ -8,27 +8,36 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "m3jax"
 
-# A part may also import itself. None: everything but what stands in NEVER.
+# A part may also import itself. A system has a row of its own.
+GROUND = {"base", "ops"}
+FLOORS = GROUND | {"channels", "nn", "data", "train", "envs", "rl", "evals"}
 ALLOWED = {
     "": set(),  # m3jax/__init__.py
     "base": set(),
     "ops": {"base"},
-    "channels": {"base", "ops"},
-    "nn": {"base", "ops"},
-    "data": {"base", "ops"},
-    "train": {"base", "ops"},
-    "envs": {"base", "ops", "channels"},
-    "adapters": {"base", "nn"},
-    "rl": {"base", "ops", "nn", "envs"},
-    "evals": {"base", "ops", "channels", "train"},
-    "systems": {"base", "ops", "channels", "nn", "envs", "rl"},
-    "testing": {
-        *("base", "ops", "channels", "nn", "data", "train", "envs", "adapters", "rl"),
-        "evals",
-    },
-    # The composition roots, which launchers and notebooks call.
-    **dict.fromkeys(("experiment", "evaluation", "sweeps", "audit"), None),
-    **dict.fromkeys(("features", "reproductions", "specialists", "routing"), None),
+    "channels": GROUND,
+    "nn": GROUND,
+    "train": GROUND,
+    "data": GROUND,
+    "envs": GROUND | {"channels"},
+    "rl": GROUND | {"nn", "envs"},
+    "evals": GROUND | {"channels", "train"},
+    "foundation": GROUND | {"nn", "data", "train"},
+    "serving": {"base"},
+    "experiments": GROUND | {"data", "train", "evals"},
+    "studies": GROUND | {"train", "evals"},
+    "testing": FLOORS | {"foundation", "experiments"},
+    **dict.fromkeys(
+        ("systems/tokcom", "systems/m3llm"),
+        FLOORS | {"foundation", "serving", "experiments", "studies"},
+    ),
+    "systems": set(),  # m3jax/systems/__init__.py
+}
+# What of a system may see data, training, evaluation and the engines above them.
+OUTER = {"data", "train", "evals", "experiments", "studies"}
+OUTER_FILES = {
+    "systems/tokcom": {"study", "allocation"},
+    "systems/m3llm": {"router", "world", "evaluation", "experts", "answers", "study"},
 }
 NEVER = {"launch", "configs", "colabs", "benchmarks", "tests"}
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -36,8 +45,18 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 def part_of(path: pathlib.Path) -> str:
     """The row of the table that a source file belongs to."""
-    first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    return "" if first == "__init__" else first
+    parts = [part.removesuffix(".py") for part in path.relative_to(PACKAGE).parts]
+    if parts[0] == "systems" and len(parts) > 2:
+        return f"systems/{parts[1]}"
+    return "" if parts[0] == "__init__" else parts[0]
+
+
+def target_of(name: str) -> str:
+    """The row of the table that a dotted name belongs to."""
+    top, *rest = name.split(".")
+    if not rest:
+        return ""
+    return "/".join(rest[:2]) if rest[0] == "systems" and rest[1:] else rest[0]
 
 
 def imported_names(source: str) -> list[str]:
@@ -54,18 +73,13 @@ def imported_names(source: str) -> list[str]:
 
 def violations(part: str, source: str) -> list[str]:
     """Imports of a source in this part that the table forbids."""
-    allowed = ALLOWED[part]
     bad = []
     for name in imported_names(source):
-        top, *rest = name.split(".")
+        top = name.split(".")[0]
         if top in NEVER or top == "":
             bad.append(name)
-        elif top == "m3jax":
-            target = rest[0] if rest else ""
-            if target == part or (allowed is None and target in ALLOWED):
-                continue
-            if target not in (allowed or set()):
-                bad.append(name)
+        elif top == "m3jax" and target_of(name) not in ALLOWED[part] | {part}:
+            bad.append(name)
     return bad
 
 
@@ -78,6 +92,48 @@ def test_imports_follow_the_table(path):
     part = part_of(path)
     assert part in ALLOWED, f"put {part!r} into the table of layers first"
     assert not violations(part, path.read_text())
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_the_core_of_a_system_sees_neither_data_nor_training(path):
+    part = part_of(path)
+    if not part.startswith("systems/"):
+        return
+    inner = path.relative_to(PACKAGE).parts[2].removesuffix(".py")
+    if inner in OUTER_FILES[part]:
+        return
+    seen = {target_of(n) for n in imported_names(path.read_text()) if "m3jax" in n}
+    assert not seen & OUTER
+
+
+CONFIG_NAMES = {"config", "made", "first", "configs"}
+
+
+def asked_types(source: str) -> list[str]:
+    """Calls of isinstance and hasattr on something called like a config."""
+    return [
+        ast.unparse(node)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("isinstance", "hasattr")
+        and CONFIG_NAMES & set(ast.unparse(node.args[0]).replace("(", ".").split("."))
+    ]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*sorted((PACKAGE / "experiments").glob("*.py")), *(ROOT / "launch").glob("*.py")],
+    ids=relative,
+)
+def test_commands_do_not_guess_what_a_config_is(path):
+    """But for the one check at the door."""
+    found = asked_types(path.read_text())
+    assert not found or path.name == "contract.py"
+
+
+def test_a_guess_is_seen():
+    assert asked_types("if isinstance(config.system, tokcom.Config): pass")
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=relative)
@@ -115,9 +171,10 @@ def test_no_file_is_called_utils():
     [
         ("nn", "from m3jax.channels import awgn"),
         ("train", "def f():\n    from m3jax.systems.tokcom import system"),
-        ("systems", "import m3jax.experiments.running"),
+        ("systems/tokcom", "from m3jax.systems.m3llm import system"),
+        ("experiments", "from m3jax.systems import tokcom"),
         ("ops", "from m3jax import data"),
-        ("experiment", "from launch import train"),
+        ("experiments", "from launch import train"),
         ("data", "from . import words"),
     ],
 )
@@ -128,8 +185,8 @@ def test_a_forbidden_import_is_seen(part, source):
 @pytest.mark.parametrize(
     ("part", "source"),
     [
-        ("systems", "from m3jax.foundation.generalist import system"),
-        ("experiment", "from m3jax.systems.tokcom import system"),
+        ("systems/tokcom", "from m3jax.systems.tokcom import system"),
+        ("systems/m3llm", "from m3jax.experiments import running"),
         ("channels", "import jax\nfrom m3jax import base\nfrom m3jax.ops import units"),
     ],
 )

@@ -95,7 +95,7 @@ def touched(
     Raises:
       ValueError: a parameter that it needs is missing.
     """
-    traced = _explained(jax.make_jaxpr(system.prepare), params, _batch(data)).jaxpr
+    traced = _explained(jax.make_jaxpr(system.prepare), params, batch_of(data)).jaxpr
     live = {var for var in traced.outvars if isinstance(var, jax.extend.core.Var)}
     for equation in reversed(traced.eqns):
         if live.intersection(equation.outvars):
@@ -118,7 +118,8 @@ class _Source:
         return jax.tree.map(lambda array: array[index], self._arrays)
 
 
-def _batch(data: contract.DataConfig, size: int = 1) -> dict[str, Any]:
+def batch_of(data: contract.DataConfig, size: int = 1) -> dict[str, Any]:
+    """Shapes and dtypes of a batch that holds all features."""
     return {
         name: jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype)
         for name, leaf in data.features.items()
@@ -127,7 +128,7 @@ def _batch(data: contract.DataConfig, size: int = 1) -> dict[str, Any]:
 
 def _shapes(system, params, data) -> tuple[list[str], list[str]]:
     """Paths of what is made, and names of what goes through."""
-    batch = _batch(data)
+    batch = batch_of(data)
     prepared = paths.flatten(_explained(_eval_shape, params, batch, system.prepare))
     through = [path for path in prepared if path in batch]
     return [path for path in prepared if path not in batch], through
@@ -150,7 +151,9 @@ def _explained(fn, *args):
 
 def _folder(system, params, data, split: str, limit: int | None) -> pathlib.Path:
     """Where the cache is: a name that changes with all that decides it."""
-    program = _explained(jax.jit(system.prepare).lower, params, _batch(data)).as_text()
+    program = _explained(
+        jax.jit(system.prepare).lower, params, batch_of(data)
+    ).as_text()
     about = [data.version, split, limit, program]
     digest = hashlib.sha256(json.dumps([*map(str, about)]).encode())
     leaves = paths.flatten(params)

@@ -12,7 +12,7 @@ import numpy as np
 from m3jax import base
 from m3jax.data import pipeline
 from m3jax.evals import axes, baselines, snr_grid, snr_sweep
-from m3jax.experiments import contract
+from m3jax.experiments import cached, contract
 from m3jax.train import config as train_config
 
 ANSWER = "answer"
@@ -160,11 +160,8 @@ def draws_snr(system: base.System, data: contract.DataConfig) -> bool:
     """Whether training draws an SNR, so that there is a link to measure over."""
     if system.draw is None:
         return False
-    batch = {
-        name: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype)
-        for name, leaf in data.features.items()
-    }
-    return "snr_db" in jax.eval_shape(system.draw, batch, jax.random.key(0))
+    drawn = jax.eval_shape(system.draw, cached.batch_of(data), jax.random.key(0))
+    return "snr_db" in drawn
 
 
 def _pick(outputs, batch, names):

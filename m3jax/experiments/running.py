@@ -100,6 +100,31 @@ def train(
         getattr(batches, "close", lambda: None)()
 
 
+def train_here(
+    config: contract.Experiment,
+) -> tuple[base.TrainState, list[float]]:
+    """Trains an experiment in memory, as studies do: nothing is kept or shown.
+
+    Args:
+      config: what to run.
+
+    Returns:
+      The final train state, and the loss at each ``train.log_every``.
+    """
+    contract.check(config)
+    run = config.build()
+    losses: list[float] = []
+    state = loop.fit(
+        run.make_learner(),
+        run.batches() if run.batches else sources.NoBatches(),
+        config.train,
+        key=jax.random.key(config.train.seed),
+        writer=metrics.Collected(losses),
+        show_progress=False,
+    )
+    return state, losses
+
+
 def restore(directory: str | os.PathLike[str], step: int | None = None) -> Trained:
     """Restores a run, ready to predict.
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import jax
+
 from m3jax import base
 from m3jax.experiments import cached, contract, over_snr, starts
 from m3jax.ops import paths
@@ -109,12 +111,14 @@ class Supervised:
         size, seed = self.learner.batch_size, self.train.seed
         if not self.cache:
             return self.data.batches(system.reads, size, seed)
-        self._check_frozen(system, warm_start)
+        self._check_frozen(system)
         arrays = cached.load(system, warm_start, self.data, "train")
         return cached.batches(arrays, size, seed)
 
-    def _check_frozen(self, system: base.System, params: base.Params) -> None:
+    def _check_frozen(self, system: base.System) -> None:
         """Refuses to cache what is made by parameters that are going to change."""
+        batch = cached.batch_of(self.data)
+        params = jax.eval_shape(system.init, jax.random.key(0), batch)
         for path in cached.touched(system, params, self.data):
             if re.fullmatch(self._trainable, path):
                 raise ValueError(

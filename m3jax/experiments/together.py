@@ -141,10 +141,13 @@ def train(
 
 def _step(config: contract.Experiment):
     """The step of a run with some float fields as data."""
+    learner = config.build().make_learner()
 
     def step(state, batch, key, values: Mapping[str, base.Array]):
-        learner = fields.substitute(config, values).build().make_learner()
-        return learner.step(state, batch, key)
+        if not values:
+            return learner.step(state, batch, key)
+        traced = fields.substitute(config, values).build().make_learner()
+        return traced.step(state, batch, key)
 
     return step
 

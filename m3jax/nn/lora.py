@@ -166,7 +166,9 @@ def with_lora(
     if prepare is not None:
 
         def prepare(params, batch):
-            return system.prepare(fold(params, alpha), batch)
+            # Fresh adapters change nothing, so parameters may be those of before.
+            whole = fold(params, alpha) if _GROUP in params else params
+            return system.prepare(whole, batch)
 
     return dataclasses.replace(
         system,

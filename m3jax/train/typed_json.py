@@ -183,7 +183,10 @@ def _string_key(key: Any) -> str:
 def _public_name(kind: type) -> str:
     """``package.module:Class``, by the shortest module that has the class."""
     parts = kind.__module__.split(".")
-    for count in range(1, len(parts) + 1):
+    # A config file is loaded under a name that nobody can import it by.
+    file = pathlib.Path(getattr(sys.modules.get(kind.__module__), "__file__", "") or "")
+    counts = range(1, len(parts) + 1) if parts[-1] in file.parts + (file.stem,) else ()
+    for count in counts:
         module = ".".join(parts[:count])
         if _attribute(sys.modules.get(module), kind.__qualname__) is kind:
             return f"{module}:{kind.__qualname__}"

@@ -8,8 +8,8 @@ import pytest
 
 from m3jax.data import pipeline
 from m3jax.data.edgescenes import dataset
-from m3jax.experiments import cached as features
-from m3jax.experiments import running as experiment
+from m3jax.experiments import cached, running, supervised
+from m3jax.foundation import generalist
 from m3jax.foundation import sizes as sizes_lib
 from m3jax.nn import lora
 from m3jax.systems import tokcom
@@ -32,7 +32,7 @@ def made(data_dir):
 
 def load(made, params=None, limit=24):
     system, first, data = made
-    return features.load(
+    return cached.load(
         system,
         first if params is None else params,
         data,
@@ -46,7 +46,7 @@ def load(made, params=None, limit=24):
 def test_it_holds_what_the_encoders_make(made):
     system, params, data = made
     found = load(made)
-    arrays = pipeline.as_arrays(pipeline.load(data, "validation"), 24)
+    arrays = pipeline.as_arrays(data.source("validation"), 24)
     encoded = jax.jit(lambda b: system.predict["encode"](params, b, None))(arrays)
     assert set(found["tokens"]) == {"image", "audio"}
     for name, tokens in found["tokens"].items():
@@ -59,9 +59,9 @@ def test_it_holds_what_the_encoders_make(made):
 def test_the_encoders_run_once_and_again_only_if_something_changed(made, monkeypatch):
     load(made)
     calls = []
-    really = features._encoded
+    really = cached._prepared
     monkeypatch.setattr(
-        features, "_encoded", lambda *args: calls.append(1) or really(*args)
+        cached, "_prepared", lambda *args: calls.append(1) or really(*args)
     )
     load(made)
     assert not calls
@@ -72,7 +72,8 @@ def test_the_encoders_run_once_and_again_only_if_something_changed(made, monkeyp
     assert len(calls) == 2
     load(made, {**params, "decoder": {}})
     assert len(calls) == 2, "the decoder does not matter"
-    sizes = dataclasses.replace(SIZES, num_heads=2)
+    decoder = dataclasses.replace(SIZES.decoder, num_heads=2)
+    sizes = dataclasses.replace(SIZES, decoder=decoder)
     heads = tokcom.make_system(dataclasses.replace(CONFIG, sizes=sizes))
     load((heads, params, made[2]))
     assert len(calls) == 3, "the same parameters, read by other heads"
@@ -84,7 +85,7 @@ def test_a_full_disk_leaves_no_half_cache(made, monkeypatch, tmp_path):
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(features.np, "save", full)
+    monkeypatch.setattr(cached.np, "save", full)
     with pytest.raises(
         OSError, match="the cache of features .No space left on device.; make room"
     ):
@@ -95,42 +96,49 @@ def test_a_full_disk_leaves_no_half_cache(made, monkeypatch, tmp_path):
 
 def test_adapters_of_the_decoder_do_not_hinder(made, monkeypatch, tmp_path):
     _, params, data = made
-    monkeypatch.setattr(experiment, "_warm_start", lambda config: params)
+    started_from(monkeypatch, params)
     system = dataclasses.replace(CONFIG, lora=lora.LoraConfig(rank=2))
-    train = train_config.TrainConfig(steps=1, batch_size=4, trainable="lora")
-    config = make_experiment(data, system=system, train=train)
-    assert int(experiment.train(config, tmp_path / "run").step) == 1
+    config = make_experiment(data, system=system, learner=trains("lora"))
+    assert int(running.train(config, tmp_path / "run").step) == 2
     everywhere = lora.LoraConfig(rank=2, pattern=".*/kernel")
     config.system = dataclasses.replace(CONFIG, lora=everywhere)
-    with pytest.raises(ValueError, match="_encoder.* trains"):
-        experiment.train(config, tmp_path / "other")
+    with pytest.raises(ValueError, match="lora/.*_encoder.* trains"):
+        running.train(config, tmp_path / "other")
+
+
+def trains(pattern):
+    return train_config.LearnerConfig(batch_size=4, trainable=pattern)
 
 
 def make_experiment(data, **changes):
     settings = {
         "system": CONFIG,
         "data": data,
-        "train": train_config.TrainConfig(
-            steps=2, batch_size=4, log_every=1, trainable="transceiver"
-        ),
-        "start": "tiny",
-        "cache_features": True,
+        "train": train_config.TrainConfig(steps=2, log_every=1),
+        "learner": trains("transceiver"),
+        "start": "generalist",
+        "cache": True,
     }
-    return experiment.Experiment(**(settings | changes))
+    return supervised.Supervised(**(settings | changes))
+
+
+def started_from(monkeypatch, params):
+    """Puts parameters in the place of those that a start gives."""
+    monkeypatch.setattr(supervised.Supervised, "_warm_start", lambda self: params)
 
 
 def test_training_reads_the_cache_in_place_of_pictures(made, monkeypatch, tmp_path):
     system, params, data = made
-    monkeypatch.setattr(experiment, "_warm_start", lambda config: params)
+    started_from(monkeypatch, params)
     seen = []
-    really = experiment.pipeline.batches
+    really = cached.pipeline.batches
 
     def watched(source, **options):
         seen.append(set(source[0]))
         return really(source, **options)
 
-    monkeypatch.setattr(experiment.pipeline, "batches", watched)
-    state = experiment.train(make_experiment(data), tmp_path / "run")
+    monkeypatch.setattr(cached.pipeline, "batches", watched)
+    state = running.train(make_experiment(data), tmp_path / "run")
     assert int(state.step) == 2
     assert "tokens" in seen[0] and not {"image", "audio"} & seen[0]
     before, after = params["image_encoder"], state.params["image_encoder"]
@@ -139,13 +147,24 @@ def test_training_reads_the_cache_in_place_of_pictures(made, monkeypatch, tmp_pa
 
 def test_encoders_that_train_are_not_cached(made, monkeypatch, tmp_path):
     _, params, data = made
-    monkeypatch.setattr(experiment, "_warm_start", lambda config: params)
-    config = make_experiment(data, train=train_config.TrainConfig(batch_size=4))
-    with pytest.raises(ValueError, match="_encoder.* trains; set train.trainable"):
-        experiment.train(config, tmp_path / "run")
+    started_from(monkeypatch, params)
+    config = make_experiment(data, learner=trains(".*"))
+    with pytest.raises(ValueError, match="_encoder.* trains; set learner.trainable"):
+        running.train(config, tmp_path / "run")
 
 
-@pytest.mark.parametrize("change", [{"start": ""}, {"fresh_scenes": True}])
-def test_a_cache_needs_encoders_and_a_stored_split(made, change):
-    with pytest.raises(ValueError, match="cache_features needs encoders"):
-        make_experiment(made[2], **change).validate()
+def test_a_cache_needs_parameters_to_start_from(made):
+    with pytest.raises(ValueError, match="cache needs parameters to start from"):
+        make_experiment(made[2], start="").validate()
+
+
+def test_a_cache_needs_something_to_prepare(made):
+    system = generalist.Config(sizes=SIZES)
+    with pytest.raises(ValueError, match="generalist prepares nothing"):
+        make_experiment(made[2], system=system).validate()
+
+
+def test_what_preparation_touches_is_told_by_its_program(made):
+    system, params, data = made
+    touched = cached.touched(system, params, data)
+    assert touched and all("_encoder/" in path for path in touched)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 
 SERVER = pathlib.Path(__file__).with_name("forkserver.py")
+ROOT = SERVER.parents[2]
 
 
 class Done(NamedTuple):
@@ -25,8 +26,8 @@ class Done(NamedTuple):
 def launch(tmp_path_factory) -> Callable[..., Done]:
     """``launch("train.py", "--workdir=runs/t")`` runs a launcher to its end.
 
-    It stands in the root of the repository; data sets and compiled programs go to
-    folders of their own.
+    It stands in the root of the repository, unless ``cwd`` is given; data sets,
+    compiled programs and exports go to folders of their own.
     """
     root = tmp_path_factory.mktemp("launch")
     env = {
@@ -35,6 +36,8 @@ def launch(tmp_path_factory) -> Callable[..., Done]:
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "JAX_COMPILATION_CACHE_DIR": str(root / "compiled"),
         "M3JAX_DATA_DIR": str(root / "data"),
+        "M3JAX_CACHE_DIR": str(root / "kept"),
+        "M3JAX_MODELS_DIR": str(root / "models"),
         "PYTHONPATH": str(SERVER.parents[2]),
     }
     with subprocess.Popen(
@@ -47,8 +50,11 @@ def launch(tmp_path_factory) -> Callable[..., Done]:
     ) as server:
         assert server.stdout.readline() == "ready\n"
 
-        def run(script: str, *argv: object, **environ: object) -> Done:
+        def run(
+            script: str, *argv: object, cwd: object = ROOT, **environ: object
+        ) -> Done:
             request = {
+                "cwd": str(cwd),
                 "script": f"launch/{script}",
                 "argv": [str(arg) for arg in argv],
                 "environ": {name: str(value) for name, value in environ.items()},

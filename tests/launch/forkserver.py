@@ -2,7 +2,7 @@
 
 A launcher parses its flags once per process, and importing JAX takes seconds; so this
 program imports first and forks for each request. Reads a JSON line
-``{"script", "argv", "environ"}`` from standard input, answers with
+``{"script", "argv", "environ", "cwd"}`` from standard input, answers with
 ``{"code", "out", "err"}``.
 """
 
@@ -28,14 +28,21 @@ def main() -> None:
 def _import_everything() -> None:
     from ml_collections import config_flags  # noqa: F401
 
+    from m3jax import studies  # noqa: F401
+    from m3jax.experiments import sweeping  # noqa: F401
+    from m3jax.foundation import audit  # noqa: F401
+    from m3jax.systems.m3llm.study import whole  # noqa: F401
+    from m3jax.systems.tokcom.study import whole as tokcom  # noqa: F401
 
-def _serve(script: str, argv: list[str], environ: dict[str, str]) -> dict:
+
+def _serve(script: str, argv: list[str], environ: dict, cwd: str) -> dict:
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         child = os.fork()
         if child == 0:
             os.dup2(out.fileno(), 1)
             os.dup2(err.fileno(), 2)
             os.environ |= environ
+            os.chdir(cwd)
             os._exit(_run(script, argv))
         _, status = os.waitpid(child, 0)
         texts = []

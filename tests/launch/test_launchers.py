@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from m3jax.data.edgescenes import dataset
-from m3jax.experiments import running as experiment
+from m3jax.experiments import supervised
 from m3jax.systems import tokcom
 from m3jax.testing import tiny
-from m3jax.train import checkpoints, learner, typed_json, workdir
+from m3jax.train import checkpoints, typed_json, workdir
 from m3jax.train import config as train_config
 
 SMOKE = "--config=configs/tokcom.py:smoke"
@@ -37,6 +37,9 @@ def check_refused(done, told):
         ([SMOKE, "--config.train.steps=abc"], "config.train.steps=abc: invalid"),
         ([SMOKE, "--config.train.nope=1"], "nope not found.*--config.train.nope=1"),
         ([SMOKE, "--config.train.steps=0"], "train.steps must be .* got 0"),
+        ([SMOKE, f"--config.train.seed={10**30}"], "train.seed is .*below 2"),
+        ([SMOKE, "--package=nobody_has"], "--package='nobody_has' can't be imported"),
+        (["--config=configs/m3llm.py:tiny", "--config.world.copies=0"], "world.copies"),
         ([SMOKE, "--config.data.config=big"], "data.config is 'big'; choose one of"),
         ([SMOKE, "--config.system.num_reals=3"], "num_reals must be even"),
         ([SMOKE, "--config.system.link.kind=fax"], "kind must be one of .*'fax'"),
@@ -51,6 +54,22 @@ def check_refused(done, told):
 def test_train_refuses_before_it_touches_the_workdir(launch, tmp_path, argv, told):
     check_refused(launch("train.py", f"--workdir={tmp_path / 'run'}", *argv), told)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_workdir_is_not_the_current_one(launch, tmp_path):
+    done = launch("train.py", SMOKE, "--workdir=", cwd=tmp_path)
+    check_refused(done, "--workdir is empty|No such file")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_workdir_of_an_older_version_is_refused_in_one_line(launch, tmp_path):
+    old = {"type": "m3jax.experiment:Experiment", "start": "generalist"}
+    typed_json.write(tmp_path / workdir.CONFIG, old)
+    for argv in (("evaluate.py",), ("train.py", "--resume")):
+        check_refused(
+            launch(*argv, f"--workdir={tmp_path}"),
+            "not in this version of m3jax; a run of an older version is restored by",
+        )
 
 
 @pytest.mark.parametrize(
@@ -69,6 +88,10 @@ def test_a_workdir_must_be_named(launch, argv):
         (["--snr_db=5:1:1"], "runs backwards"),
         (["--split=train"], "--split=train: value should be one of"),
         (["--num_seeds=few"], "--num_seeds=few"),
+        (["--num_seeds=0"], "--num_seeds must be 1 or more, got 0"),
+        (["--num_examples=0"], "--num_examples must be 1 or more, got 0"),
+        (["--export=../../x"], "--export='../../x' is no name"),
+        (["--export=tokcom"], "the name of a shipped model; take another name"),
         ([], "no config.json in .*; give the --workdir of a training run"),
     ],
 )
@@ -84,6 +107,7 @@ def test_evaluate_refuses_what_it_cannot_measure(launch, tmp_path, argv, told):
         ("train.steps", "'train.steps' is malformed; write path=value,value"),
         ("train.steps=3,many", "train.steps is int .*can't be 'many'"),
         ("train.steps=3,0", "train.steps must be .* got 0"),
+        ("system.compressor=stride,zip", "compressor=zip can't be: .*got 'zip'"),
     ],
 )
 def test_sweep_refuses_a_grid_before_its_first_run(launch, tmp_path, over, told):
@@ -95,22 +119,21 @@ def test_sweep_refuses_a_grid_before_its_first_run(launch, tmp_path, over, told)
 @pytest.fixture
 def run(tmp_path):
     """A finished run of two steps, its checkpoints written by hand; and its config."""
-    config = experiment.Experiment(
+    config = supervised.Supervised(
         system=tokcom.Config(
-            sizes=tiny.sizes(),
+            sizes=tiny.scene_sizes(),
             num_image_tokens=4,
             num_audio_tokens=2,
             num_reals=4,
             receiver_dim=8,
         ),
         data=dataset.Config(config="smoke"),
-        train=train_config.TrainConfig(steps=STEPS, batch_size=4),
+        train=train_config.TrainConfig(steps=STEPS),
+        learner=train_config.LearnerConfig(batch_size=4),
     )
     folder = workdir.prepare(tmp_path / "run", config)
-    trainer = learner.make_learner(
-        experiment.make_system(config.system), config.train.optimizer, STEPS
-    )
-    shapes = jax.eval_shape(trainer.init, jax.random.key(0), tiny.make_batch())
+    trainer = config.build().make_learner()
+    shapes = jax.eval_shape(trainer.init, jax.random.key(0), {})
     state = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
     with checkpoints.Checkpointer(
         folder / workdir.CHECKPOINTS, config=typed_json.to_json(config)
@@ -168,10 +191,11 @@ def test_a_workdir_of_another_config_is_refused_and_kept(launch, run):
 
 def test_a_run_that_is_there_is_not_written_over(launch, run, tmp_path):
     folder, config = run
-    changed = dataclasses.replace(config, num_validation=7)
+    changed = dataclasses.replace(
+        config, cache=False, data=dataset.Config("smoke", seed=7)
+    )
     typed_json.write(folder / workdir.CONFIG, typed_json.to_json(changed))
     code = (
-        "from m3jax import experiment\n"
         "from m3jax.train import workdir\n"
         f"get_config = lambda: workdir.load_config({str(folder)!r})\n"
     )
@@ -200,32 +224,14 @@ def test_describe_tells_what_is_there_and_refuses_what_is_not(launch, run, tmp_p
     check_refused(launch("describe.py", folder, "--step=7"), "step 7")
 
 
-@pytest.mark.slow
-def test_train_evaluate_and_describe_work_together(launch, tmp_path):
-    folder = tmp_path / "run"
-    sizes = [f"--config.train.{n}" for n in ("steps=2", "log_every=1", "batch_size=4")]
-    done = launch("train.py", SMOKE, f"--workdir={folder}", *sizes)
-    assert done.code == 0, done.err
-    argv = f"--workdir={folder}", "--snr_db=0,inf", "--num_seeds=2"
-    done = launch("evaluate.py", *argv, "--num_examples=26")
-    assert done.code == 0, done.err
-    assert "| SNR (dB) |" in done.out
-    for name in (
-        "evaluation.json",
-        "table.md",
-        "plots/answer_accuracy_over_snr_db.png",
-        "metrics.jsonl",
-    ):
-        assert (folder / name).stat().st_size > 0
-    assert "answer_loss" in launch("describe.py", folder).out
-
-
 @pytest.mark.parametrize(
     ("argv", "told"),
     [
-        ([], "name a system first.*of m3llm, tokcom"),
+        ([], "name a system first, such as m3llm, tokcom"),
         (["--size=smoke"], "name a system first"),
         (["nobody"], "no reproduction of 'nobody'; there are .'m3llm', 'tokcom'"),
+        (["m3jax.base"], "m3jax.base has no make_study"),
+        (["tokcom", "--workers=-3"], "--workers"),
         (["tokcom", "--size=huge"], "size.*laptop"),
         (["tokcom", "smoke"], "what is 'smoke'"),
         (["tokcom", "--out=OTHER"], "results of other settings.*another --out"),

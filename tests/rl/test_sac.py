@@ -131,7 +131,7 @@ def test_population_with_two_discounts_learns_both_values_and_resumes_exactly(
             return loop.fit(
                 learner,
                 sources.NoBatches(),
-                train_config.TrainConfig(3, 1, log_every=1, checkpoint_every=1),
+                train_config.TrainConfig(3, log_every=1, checkpoint_every=1),
                 key=jax.random.key(5),
                 checkpointer=saves,
                 show_progress=False,
@@ -232,7 +232,7 @@ def returns_after_training(name, settings, steps):
     state = loop.fit(
         sac.make_sac(settings, env, params),
         sources.NoBatches(),
-        train_config.TrainConfig(steps, 1, log_every=5),
+        train_config.TrainConfig(steps, log_every=5),
         key=jax.random.key(0),
         show_progress=False,
     )

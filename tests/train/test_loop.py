@@ -71,7 +71,7 @@ def fit_counting(metric, steps, batches, key, **options):
     fields = {"log_every": 4, "checkpoint_every": 5, "keep": 9}
     names = set(config.TrainConfig.__dataclass_fields__) & set(options)
     fields |= {name: options.pop(name) for name in names}
-    settings = config.TrainConfig(steps, 8, **fields)
+    settings = config.TrainConfig(steps, **fields)
     return loop.fit(
         counting_learner(metric),
         batches,
@@ -93,7 +93,7 @@ def test_regression_reaches_the_closed_form(toy, key):
     method = learner.make_learner(
         toy.make_system(noise=0.0), optimizer, 400, trainable="linear/.*"
     )
-    settings = config.TrainConfig(steps=400, batch_size=16, optimizer=optimizer)
+    settings = config.TrainConfig(steps=400)
     state = loop.fit(
         method, iter(lambda: batch, None), settings, key=key, show_progress=False
     )
@@ -313,7 +313,7 @@ def test_grain_iterator_goes_on_where_it_stood(tmp_path, key):
         return base.TrainState(state.step + 1, params, ()), {"loss": loss}
 
     def fit(steps, **options):
-        settings = config.TrainConfig(steps, 8)
+        settings = config.TrainConfig(steps)
         return loop.fit(
             base.Learner(init, step),
             batches(),
@@ -344,6 +344,6 @@ def test_no_progress_is_shown_when_not_asked_for(toy, key, capfd):
 
 def test_line_of_progress_without_a_terminal_names_step_and_loss(toy, key, capfd):
     assert not os.isatty(2)
-    settings = config.TrainConfig(3, 8)
+    settings = config.TrainConfig(3)
     loop.fit(counting_learner(lambda c: c), toy.Batches(), settings, key=key)
     assert "step 3/3" in capfd.readouterr().err

@@ -7,13 +7,18 @@ import pytest
 from m3jax.train import cards, pretrained
 
 
-def test_saved_starting_point_comes_back_rounded_to_bfloat16(tmp_path):
+@pytest.fixture(autouse=True)
+def own_models(tmp_path, monkeypatch):
+    monkeypatch.setenv("M3JAX_MODELS_DIR", str(tmp_path))
+
+
+def test_an_export_comes_back_rounded_to_bfloat16(tmp_path):
     rng = np.random.default_rng(0)
     kernel = rng.normal(size=(16, 8)).astype(np.float32)
     params = {"net": {"kernel": kernel, "table": np.arange(3)}}
-    pretrained.save(tmp_path / "eye", params, {"command": "make eye", "accuracy": 0.9})
+    pretrained.export("eye", params, {"command": "make eye", "accuracy": 0.9})
 
-    found, card = pretrained.load("eye", tmp_path)
+    found, card = pretrained.load("eye")
     assert found["net"]["kernel"].dtype == np.float32
     rounded = kernel.astype(jnp.bfloat16).astype(np.float32)
     np.testing.assert_array_equal(found["net"]["kernel"], rounded)
@@ -22,17 +27,22 @@ def test_saved_starting_point_comes_back_rounded_to_bfloat16(tmp_path):
     assert cards.describe(tmp_path / "eye")["num_bytes"] == 2 * 16 * 8 + 8 * 3
 
 
-def test_unknown_name_lists_those_there_are(tmp_path):
-    with pytest.raises(FileNotFoundError, match="'ear'; there are: none"):
-        pretrained.load("ear", tmp_path)
-    for name in ("eye", "mouth"):
-        pretrained.save(tmp_path / name, {"a": np.zeros(1)}, {})
-    assert pretrained.names(tmp_path) == ["eye", "mouth"]
-    with pytest.raises(FileNotFoundError, match="'ear'; there are: eye, mouth"):
-        pretrained.load("ear", tmp_path)
+def test_unknown_name_lists_shipped_and_exported():
+    pretrained.export("eye", {"a": np.zeros(1)}, {})
+    assert {"eye", *pretrained.shipped()} == set(pretrained.names())
+    for name in ("ear", "../eye", ""):
+        with pytest.raises(FileNotFoundError, match="there are: expert_all, .*, eye"):
+            pretrained.load(name)
 
 
-@pytest.mark.parametrize("name", pretrained.names())
+@pytest.mark.parametrize("name", ["../../x", "a/b", "", "-x", "generalist"])
+def test_an_export_takes_no_place_but_its_own(name, tmp_path):
+    with pytest.raises(ValueError, match="--export="):
+        pretrained.export(name, {"a": np.zeros(1)}, {})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", pretrained.shipped())
 def test_every_shipped_starting_point_loads(name):
     params, card = pretrained.load(name)
     assert params

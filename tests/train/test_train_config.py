@@ -11,14 +11,14 @@ from m3jax.train import config
 
 @pytest.fixture
 def parse(monkeypatch):
-    """Parses command-line overrides of a TrainConfig, as launchers do."""
+    """Parses command-line overrides of a LearnerConfig, as launchers do."""
 
     def parse(*overrides):
         arguments = ["program", *overrides]
         monkeypatch.setattr(sys, "argv", arguments)
         values = flags.FlagValues()
         config_flags.DEFINE_config_dataclass(
-            "config", config.TrainConfig(), flag_values=values
+            "config", config.LearnerConfig(), flag_values=values
         )
         values(arguments)
         return values.config
@@ -27,12 +27,14 @@ def parse(monkeypatch):
 
 
 def test_overrides_reach_nested_fields(parse):
-    got = parse("--config.steps=5", "--config.optimizer.learning_rate=0.25")
-    assert (got.steps, got.optimizer.learning_rate) == (5, 0.25)
+    got = parse("--config.batch_size=5", "--config.optimizer.learning_rate=0.25")
+    assert (got.batch_size, got.optimizer.learning_rate) == (5, 0.25)
     got.validate()
 
 
-@pytest.mark.parametrize("override", ["steps=many", "optimizer.learning_rate=fast"])
+@pytest.mark.parametrize(
+    "override", ["batch_size=many", "optimizer.learning_rate=fast"]
+)
 def test_ill_typed_override_is_refused(parse, override):
     with pytest.raises((flags.IllegalFlagValueError, ValueError)):
         parse(f"--config.{override}")
@@ -47,7 +49,6 @@ def test_unknown_override_is_refused(parse):
     "field",
     [
         {"steps": 0},
-        {"batch_size": -1},
         {"log_every": 0},
         {"checkpoint_every": 0},
         {"evaluate_every": -1},
@@ -61,5 +62,16 @@ def test_senseless_field_is_named(field):
         config.TrainConfig(**field).validate()
 
 
-def test_default_config_is_sensible():
+def test_a_seed_that_no_key_can_hold_is_named():
+    with pytest.raises(ValueError, match="train.seed is .*below 2"):
+        config.TrainConfig(seed=10**30).validate()
+
+
+def test_a_senseless_learner_is_named():
+    with pytest.raises(ValueError, match="learner.batch_size must be"):
+        config.LearnerConfig(batch_size=-1).validate()
+
+
+def test_default_configs_are_sensible():
     config.TrainConfig().validate()
+    config.LearnerConfig().validate()

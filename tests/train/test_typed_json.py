@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 
+from m3jax.channels import links
 from m3jax.train import config, optimizers, typed_json
 
 
@@ -27,20 +28,12 @@ class Outer:
     weights: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
-@pytest.fixture(autouse=True)
-def types_at_home(monkeypatch):
-    """Lets the types above count as types of the package."""
-    for kind in (Inner, Outer):
-        monkeypatch.setattr(kind, "__module__", "m3jax.train.config")
-        monkeypatch.setattr(config, kind.__name__, kind, raising=False)
-
-
 @pytest.mark.parametrize(
     "value",
     [
         config.TrainConfig(),
-        config.TrainConfig(
-            steps=3, optimizer=optimizers.OptimizerConfig(clip_norm=math.inf)
+        config.LearnerConfig(
+            batch_size=3, optimizer=optimizers.OptimizerConfig(clip_norm=math.inf)
         ),
         Outer(),
         Outer(inner=Inner(snr_db=math.inf), parts=(Inner(), Inner(size=4))),
@@ -68,22 +61,49 @@ def test_unknown_field_is_named_with_those_there_are():
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
-        ("os:system", "dataclasses of m3jax"),
-        ("m3jaxx.train.config:TrainConfig", "dataclasses of m3jax"),
+        ("os:system", "not a dataclass"),
+        ("never.imported:Config", "not imported; .*give --package=never"),
+        ("m3jaxx.train.config:TrainConfig", "give --package=m3jaxx"),
+        ("m3jax.train.checkpoints:ocp.CheckpointManagerOptions", "not a dataclass"),
+        ("m3jax.train.config:optimizers.OptimizerConfig", "not a dataclass"),
+        ("m3jax.experiment:Experiment", "older version is restored by that version"),
         ("m3jax.train.config:NoConfig", "not in this version"),
         ("m3jax.train.nothing:NoConfig", "not in this version"),
         ("m3jax.train.loop:fit", "not a dataclass"),
     ],
 )
-def test_only_dataclasses_of_the_package_are_built(name, complaint):
+def test_a_file_never_decides_which_code_is_loaded(name, complaint):
     with pytest.raises(ValueError, match=complaint):
         typed_json.from_json({"type": name})
 
 
-def test_foreign_dataclass_is_refused(monkeypatch):
+def test_a_type_that_could_not_be_found_again_is_refused(monkeypatch):
     monkeypatch.setattr(Inner, "__module__", "elsewhere.configs")
-    with pytest.raises(ValueError, match="'elsewhere.configs'"):
+    with pytest.raises(ValueError, match="'elsewhere.configs' can't be found again"):
         typed_json.to_json(Outer(inner=Inner()))
+
+
+def test_the_shortest_public_name_is_stored():
+    stored = typed_json.to_json(links.LinkConfig())
+    assert stored["type"] == "m3jax.channels.links:LinkConfig"
+
+
+def test_a_trusted_package_may_be_imported(tmp_path, monkeypatch):
+    package = tmp_path / "trusted_one"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    source = (
+        "import dataclasses\n@dataclasses.dataclass\nclass Config:\n  size: int = 1\n"
+    )
+    (package / "system.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    value = {"type": "trusted_one.system:Config", "size": 5}
+    with pytest.raises(ValueError, match="not imported"):
+        typed_json.from_json(value)
+    typed_json.trust("trusted_one")
+    assert typed_json.from_json(value).size == 5
+    with pytest.raises(ValueError, match="--package='nobody_has_this'"):
+        typed_json.trust("nobody_has_this")
 
 
 def test_list_in_a_config_is_refused_as_it_would_not_come_back():

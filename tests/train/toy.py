@@ -73,9 +73,8 @@ class Batches:
 
 
 def make_config(steps: int, **fields: Any) -> config.TrainConfig:
-    optimizer = optimizers.OptimizerConfig(learning_rate=0.05, weight_decay=0.0)
-    settings = {"log_every": 10, "checkpoint_every": 1000, "optimizer": optimizer}
-    return config.TrainConfig(steps, BATCH_SIZE, **{**settings, **fields})
+    settings = {"log_every": 10, "checkpoint_every": 1000}
+    return config.TrainConfig(steps, **{**settings, **fields})
 
 
 def fit(steps: int, batches: Any = None, **options: Any) -> base.TrainState:
@@ -83,7 +82,8 @@ def fit(steps: int, batches: Any = None, **options: Any) -> base.TrainState:
     names = set(config.TrainConfig.__dataclass_fields__)
     fields = {name: options.pop(name) for name in names & set(options)}
     settings = make_config(steps, **fields)
-    method = learner.make_learner(make_system(), settings.optimizer, steps)
+    optimizer = optimizers.OptimizerConfig(learning_rate=0.05, weight_decay=0.0)
+    method = learner.make_learner(make_system(), optimizer, steps)
     return loop.fit(
         method,
         Batches() if batches is None else batches,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 from collections.abc import Callable, Mapping
 from typing import ClassVar, NamedTuple
 
@@ -9,6 +10,7 @@ from m3jax import base
 from m3jax.systems.m3llm import ce_sac, end_to_end, evaluation, playing, routing_env
 from m3jax.systems.m3llm import world as world_lib
 from m3jax.train import config as train_config
+from m3jax.train import typed_json
 
 FILTER = "filter"
 """Where a router's parameters hold the ASEM that it sees the links through."""
@@ -49,27 +51,26 @@ class Router:
 
     def build(self) -> base.Run:
         """Makes the run; the world is made, or read from disk, when it is needed."""
-        surroundings = functools.cache(lambda: surround(self))
         act = playing.make_act(self.agent.heads, self.world.num_links)
 
         @functools.cache
         def watched():
-            env = surroundings().env
+            env = surround(self).env
             return evaluation.mean_reward(env, act, self.world.num_steps)
 
         def watch(params: base.Params) -> Mapping[str, float]:
-            training = seen_by(surroundings().params, params)
+            training = seen_by(surround(self).params, params)
             return {"validation_reward": watched()(params["actor"], training)}
 
         def evaluate(params, grid, tell):
-            around = surroundings()
+            around = surround(self)
             tested = around.params._replace(bank=around.made.test_bank)
             tested = seen_by(tested, params)
             given = around.made, around.env, tested, act, params["actor"]
             return evaluation.over_snr(self.name, *given, grid, tell)
 
         return base.Run(
-            make_learner=lambda: make_learner(self, surroundings()),
+            make_learner=lambda: make_learner(self, surround(self)),
             predict={"route": self._route},
             evaluate=evaluate,
             watch=watch,
@@ -107,14 +108,29 @@ class Surroundings(NamedTuple):
     params: routing_env.Params
 
 
-def surround(
-    config: Router, make_world: Callable[..., world_lib.World] = world_lib.make_world
-) -> Surroundings:
-    """Makes a router's world, and trains the ASEM that it is seen through."""
-    made = make_world(config.world, config.train.seed)
-    env, filtered = world_lib.make_env(
-        made, config.uses_asem, config.uses_mcp, config.train.seed
+def surround(config: Router) -> Surroundings:
+    """A router's world, and the ASEM that it is seen through; the newest few are kept.
+
+    So runs of a sweep, and the training, evaluation and restoring of one run, share
+    them.
+    """
+    return _surround(
+        typed_json.dumps(typed_json.to_json(config.world)),
+        *(config.uses_asem, config.uses_mcp, config.train.seed),
     )
+
+
+@functools.lru_cache(maxsize=4)
+def _surround(world: str, uses_asem: bool, uses_mcp: bool, seed: int) -> Surroundings:
+    made = world_lib.make_world(typed_json.from_json(json.loads(world)), seed)
+    return place(made, uses_asem, uses_mcp, seed)
+
+
+def place(
+    made: world_lib.World, uses_asem: bool, uses_mcp: bool, seed: int
+) -> Surroundings:
+    """Puts a router into a world; ASEM is trained at the seed."""
+    env, filtered = world_lib.make_env(made, uses_asem, uses_mcp, seed)
     params = routing_env.Params(made.params, made.train_bank, filtered)
     return Surroundings(made, env, params)
 

@@ -6,15 +6,12 @@ from m3jax import base
 from m3jax.evals import axes
 from m3jax.evals import records as records_lib
 from m3jax.evals import tables as table_lib
+from m3jax.systems.m3llm import evaluation
 from m3jax.systems.m3llm.study import variants
 
 _COUNTED = (
     *("convergence_steps", "common_level_steps"),
     *("recovery_steps", "lost_in_burst_steps"),
-)
-METRICS = (
-    *("task_accuracy", "llm_quality", "alignment", "diversity"),
-    *("channel_quality", "snr_quality", "stability", "reward"),
 )
 
 
@@ -27,7 +24,9 @@ def tables(rows: Sequence[base.Record]) -> str:
         return f"### {title}\n\n{made}"
 
     def named(names: list[str], there: list[base.Record]) -> list[base.Record]:
-        chosen = [r for r in there if r.variant in names and r.metric in METRICS]
+        chosen = [
+            r for r in there if r.variant in names and r.metric in evaluation.METRICS
+        ]
         return sorted(chosen, key=lambda r: (names.index(r.variant), _place(r.metric)))
 
     shared, alone = at_copies(rows, 2), at_copies(rows, 1)
@@ -94,4 +93,4 @@ def trained(rows: Sequence[base.Record]) -> list[str]:
 
 
 def _place(metric: str) -> int:
-    return METRICS.index(metric)
+    return evaluation.METRICS.index(metric)

@@ -100,7 +100,7 @@ def train(programs: Programs, variant: variants.Variant, seed: int) -> Trained:
     settings = programs.settings
     config = settings.router(variant, seed)
     made = programs.world(config.world.copies)
-    around = router.surround(config, lambda world, seed: made)
+    around = router.place(made, config.uses_asem, config.uses_mcp, seed)
     compiled = programs.of(variant, config, around)
     given = router.Given(around.params, made.train_said)
     root = jax.random.key(seed)

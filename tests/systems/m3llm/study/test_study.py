@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from m3jax import base, routing
+from m3jax import base
 from m3jax.evals import axes
 from m3jax.studies import runner, study
-from m3jax.systems.m3llm import answers
+from m3jax.systems.m3llm import answers, evaluation
+from m3jax.systems.m3llm import world as world_lib
 from m3jax.systems.m3llm.study import claims, forecasts, measure, tables, variants
 from m3jax.systems.m3llm.study import whole as m3llm_study
 
@@ -16,11 +17,11 @@ from m3jax.systems.m3llm.study import whole as m3llm_study
 def make_rows():
     """Records of three seeds in which every claim holds, with hardly any noise."""
     rng = np.random.default_rng(0)
-    full = dict.fromkeys(tables.METRICS, 0.8)
+    full = dict.fromkeys(evaluation.METRICS, 0.8)
     values = {name: dict(full) for name in variants.VARIANTS}
     for name in ("random", variants.SEMANTIC, variants.NETWORK):
-        values[name] = dict.fromkeys(tables.METRICS, 0.5)
-    values[variants.ORACLE] = dict.fromkeys(tables.METRICS, 0.85)
+        values[name] = dict.fromkeys(evaluation.METRICS, 0.5)
+    values[variants.ORACLE] = dict.fromkeys(evaluation.METRICS, 0.85)
     values[variants.LOCAL] = {"task_accuracy": 0.5}
     values[variants.CENTRAL] = {"task_accuracy": 0.6}
     values[variants.NO_ASEM] |= {"stability": 0.5}
@@ -137,7 +138,7 @@ def test_the_smoke_study_runs_whole(tmp_path):
 @pytest.mark.slow
 def test_answers_are_scored_in_situations_of_any_number():
     config = variants.smoke().world
-    made = routing.make_world(config)
+    made = world_lib.make_world(config)
     num_experts = len(made.pool.config.experts)
     rows = np.arange(5) % num_experts, np.arange(5) % config.num_examples
     snr_db = np.full((5, num_experts), 30.0, np.float32)
