@@ -46,23 +46,23 @@ def check_system(
     params = init(init_key, batch)
     jax.tree.map(np.testing.assert_array_equal, params, init(init_key, batch))
     gradients.assert_finite(params, "initial parameters")
-    _check_loss(system, params, batch, loss_key, rtol, atol)
-    grads = jax.jit(jax.grad(system.loss, has_aux=True))(params, batch, loss_key)[0]
-    gradients.assert_finite(grads, "gradient of the loss")
-    gradients.check_gradients_reach(grads, reaches)
-    for name in system.predict:
-        _check_predict(system, name, params, batch, predict_key, rtol, atol)
+    _check_loss(system, params, batch, loss_key, reaches, rtol, atol)
+    _check_predictions(system, params, batch, predict_key, rtol, atol)
 
 
-def _check_loss(system, params, batch, key, rtol, atol) -> None:
-    keys = jnp.stack([key, jax.random.fold_in(key, 1)])
-    with jax.debug_key_reuse(True):
-        calls = [(params, batch, jax.random.clone(k)) for k in keys]
-        jitted = traces.assert_no_retrace(system.loss, calls)
-    loss, metrics = jitted[0]
+def _check_loss(system, params, batch, key, reaches, rtol, atol) -> None:
+    loss, metrics = jax.eval_shape(system.loss, params, batch, key)
     assert loss.shape == (), f"loss has shape {loss.shape}, must be a scalar."
     for name, value in metrics.items():
         assert value.shape == (), f"metric {name!r} has shape {value.shape}."
+    keys = jnp.stack([key, jax.random.fold_in(key, 1)])
+    # Values and gradients come from one program: compiling is most of the time.
+    with jax.debug_key_reuse(True):
+        calls = [(params, batch, jax.random.clone(k)) for k in keys]
+        found = traces.assert_no_retrace(
+            jax.value_and_grad(system.loss, has_aux=True), calls
+        )
+    jitted = [value for value, _ in found]
     gradients.assert_finite(jitted, "loss and metrics")
     eager = system.loss(params, batch, key)
     _assert_close(eager, jitted[0], rtol, atol, "loss: jit and eager")
@@ -70,26 +70,38 @@ def _check_loss(system, params, batch, key, rtol, atol) -> None:
     for i, one in enumerate(jitted):
         row = jax.tree.map(lambda a, i=i: a[i], batched)
         _assert_close(row, one, rtol, atol, "loss: vmap over keys and loop")
+    for _, grads in found:
+        gradients.assert_finite(grads, "gradient of the loss")
+    gradients.check_gradients_reach(found[0][1], reaches)
 
 
-def _check_predict(system, name, params, batch, key, rtol, atol) -> None:
-    predict = system.predict[name]
+def _check_predictions(system, params, batch, key, rtol, atol) -> None:
     batch_size = next(iter(batch.values())).shape[0]
     batches = [
         {**batch, "snr_db": jnp.full((batch_size,), snr_db, jnp.float32)}
         for snr_db in SNRS_DB
     ]
+
+    def predict(params, batch, key):
+        """All that the system predicts: what the functions share compiles once."""
+        return {
+            name: one(params, batch, jax.random.clone(key))
+            for name, one in system.predict.items()
+        }
+
     with jax.debug_key_reuse(True):
         calls = [(params, b, jax.random.clone(key)) for b in batches]
         outputs = traces.assert_no_retrace(predict, calls)
-    for output in outputs:
+    for name, output in ((n, o) for out in outputs for n, o in out.items()):
         gradients.assert_finite(output, f"predict[{name!r}]")
         for leaf in jax.tree.leaves(output):
             assert leaf.shape[:1] == (batch_size,), (
                 f"predict[{name!r}] gave {leaf.shape} for a batch of {batch_size}."
             )
-    eager = predict(params, batches[-1], key)
-    _assert_close(eager, outputs[-1], rtol, atol, f"predict[{name!r}]: jit and eager")
+    for name, one in system.predict.items():
+        eager = one(params, batches[-1], key)
+        what = f"predict[{name!r}]: jit and eager"
+        _assert_close(eager, outputs[-1][name], rtol, atol, what)
 
 
 def _assert_close(a: Any, b: Any, rtol: float, atol: float, what: str) -> None:
