@@ -5,7 +5,6 @@ import pytest
 
 from m3jax.channels import noise, power
 
-
 NORMALISE = jax.jit(power.normalise)
 
 
