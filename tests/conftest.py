@@ -27,8 +27,8 @@ if QUICK not in (flags := os.environ.get("XLA_FLAGS", "")):
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 jax.config.update("jax_disable_most_optimizations", True)
 
-# Bytes of a process that has imported everything and compiled a thousand programs.
-FORGETS_FROM = 1.3e9
+# Bytes; a process that has imported everything takes three quarters of it.
+FORGETS_FROM = 0.9e9
 
 # Tracing makes objects by the million, few of them garbage in cycles: JAX's traces
 # are looked through far less often than Python would.
