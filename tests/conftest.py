@@ -1,6 +1,12 @@
-"""What every test may ask for."""
+"""What every test may ask for, and what keeps all of them quick and small."""
 
+import ctypes
+import gc
 import math
+import os
+import pathlib
+import platform
+import resource
 from collections.abc import Iterator
 
 import jax
@@ -8,11 +14,59 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+# Tests compile for seconds what runs for milliseconds. XLA reads its flags when it
+# starts, hence here; the processes that tests start inherit them. Fusions by MLIR take
+# most of XLA's time; threads that compile parts of a program compete with the other
+# processes of the suite.
+QUICK = (
+    "--xla_cpu_use_fusion_emitters=false "
+    "--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE "
+    "--xla_cpu_parallel_codegen_split_count=1"
+)
+if QUICK not in (flags := os.environ.get("XLA_FLAGS", "")):
+    os.environ["XLA_FLAGS"] = f"{QUICK} {flags}".strip()
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+jax.config.update("jax_disable_most_optimizations", True)
+
+# Bytes; a process that has imported everything takes three quarters of it.
+FORGETS_FROM = 0.9e9
+
+# Tracing makes objects by the million, few of them garbage in cycles: JAX's traces
+# are looked through far less often than Python would.
+gc.set_threshold(20_000, 20, 20)
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays: the garbage collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
+
 
 @pytest.fixture
 def key() -> jax.Array:
     """The root key of a test; split it, or fold a number in, for more."""
     return jax.random.key(0)
+
+
+def resident() -> float:
+    """Bytes of memory that this process takes; where no system tells, too many."""
+    try:
+        pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return math.inf
+    return pages * resource.getpagesize()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def memory_returned() -> Iterator[None]:
+    """Forgets what was compiled before it fills gigabytes: 1 MB a program."""
+    yield
+    if resident() < FORGETS_FROM:
+        return  # the next modules may need the same small programs
+    jax.clear_caches()
+    gc.collect()
+    if platform.libc_ver()[0] == "glibc":  # keeps what is freed unless told not to
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope="module")

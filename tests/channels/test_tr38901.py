@@ -92,10 +92,12 @@ def test_the_branches_meet_at_the_breakpoint_and_the_slope_is_between_theirs(sce
     around = bend * jnp.array([0.9999, 1.0, 1.0001])
     (before, at, after), slopes = jax.jit(jax.vmap(jax.value_and_grad(loss)))(around)
     assert before < at < after and after - before < 5e-3
-    assert slopes[0] <= slopes[1] <= slopes[2]
     # d(B log10 d_3D)/dd = B d / (ln 10 d_3D^2), 40 dB per decade beyond.
     height = scenario.base_height - 1.5
     by_hand = bend / (np.log(10.0) * (bend**2 + height**2))
+    # At the breakpoint itself rounding decides which branch is taken.
+    ends = scenario.los_slope * by_hand * (1 - 1e-5), 40.0 * by_hand * (1 + 1e-5)
+    assert ends[0] <= slopes[1] <= ends[1]
     assert float(slopes[0]) == pytest.approx(scenario.los_slope * by_hand, rel=5e-3)
     assert float(slopes[2]) == pytest.approx(40.0 * by_hand, rel=5e-3)
 

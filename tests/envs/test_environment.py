@@ -11,11 +11,13 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 ENV = wireless.Wireless()
 PARAMS = ENV.default_params._replace(max_steps=5)
+RESETS = jax.jit(jax.vmap(ENV.reset, (0, None)))
+STEP = jax.jit(ENV.step)
 
 
 def batch(key, num):
     """Environments whose episodes are at different steps."""
-    state = jax.vmap(ENV.reset, (0, None))(jax.random.split(key, num), PARAMS)[1]
+    state = RESETS(jax.random.split(key, num), PARAMS)[1]
     return state._replace(time=jnp.arange(num, dtype=jnp.int32))
 
 
@@ -23,9 +25,8 @@ def batch(key, num):
 def test_a_batch_begins_anew_one_by_one(key, axis):
     keys = jax.random.split(key, 5)
     state, action = batch(key, 5), jax.random.uniform(key, (5, 7))
-    alone = jax.jit(ENV.step)
     expected = [
-        alone(keys[i], jax.tree.map(lambda a, i=i: a[i], state), action[i], PARAMS)
+        STEP(keys[i], jax.tree.map(lambda a, i=i: a[i], state), action[i], PARAMS)
         for i in range(5)
     ]
     assert [bool(one[4]) for one in expected] == [False] * 4 + [True]

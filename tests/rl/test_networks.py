@@ -17,8 +17,9 @@ def test_critics_of_parts_are_critics_of_the_parts_joined(key, hidden):
     obs = jax.random.normal(keys[0], (7, 6))
     action = jax.random.normal(keys[1], (7, 2))
     joined = jnp.concatenate([obs, action], axis=-1)
-    params = critics.init(keys[2], obs, action)
-    jax.tree.map(np.testing.assert_array_equal, params, critics.init(keys[2], joined))
+    init = jax.jit(critics.init)
+    params = init(keys[2], obs, action)
+    jax.tree.map(np.testing.assert_array_equal, params, init(keys[2], joined))
 
     def by_parts(params, action):
         return critics.apply(params, obs, action)
@@ -26,13 +27,17 @@ def test_critics_of_parts_are_critics_of_the_parts_joined(key, hidden):
     def whole(params, action):
         return critics.apply(params, jnp.concatenate([obs, action], axis=-1))
 
-    values = by_parts(params, action)
-    assert values.shape == (3, 7, 1)
-    np.testing.assert_allclose(values, whole(params, action), rtol=1e-5, atol=1e-6)
-    found, expected = (
-        jax.grad(lambda p, a, f=f: jnp.sum(f(p, a) ** 2), (0, 1))(params, action)
+    def loss(values):
+        return jnp.sum(values**2), values
+
+    ((_, values), found), ((_, same), expected) = (
+        jax.jit(jax.value_and_grad(lambda p, a, f=f: loss(f(p, a)), (0, 1), True))(
+            params, action
+        )
         for f in (by_parts, whole)
     )
+    assert values.shape == (3, 7, 1)
+    np.testing.assert_allclose(values, same, rtol=1e-5, atol=1e-6)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
         found,

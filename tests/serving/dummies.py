@@ -11,21 +11,12 @@ import os
 import pathlib
 import signal
 import sys
-import types
 
-ROOT = pathlib.Path(__file__).parents[4]
-
-if __name__ == "__main__":
-    # The package of M3LLM lifts its model, and with it JAX: seconds for each process
-    # that a test starts, and of no use to experts without a model.
-    sys.path.insert(0, str(ROOT))
-    package = types.ModuleType("m3jax.systems.m3llm")
-    package.__path__ = [str(ROOT / "m3jax" / "systems" / "m3llm")]
-    sys.modules[package.__name__] = package
-
-import numpy as np  # noqa: E402
+import numpy as np
 
 from m3jax.serving import async_registry, calls, descriptors, endpoints, server
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 SMALL, LARGE = (4, 8), (64, 128)
 

@@ -79,6 +79,40 @@ def test_a_prediction_without_batch_axis_is_caught(key):
         system_checks.check_system(system, dummy.make_batch(0), key)
 
 
+def is_traced(x):
+    return isinstance(x, jax.core.Tracer)
+
+
+def test_a_loss_that_differs_where_it_is_compiled_is_caught(key):
+    def loss(params, batch, key):
+        square = jnp.sum(params["linear"]["kernel"] ** 2) + params["linear"]["bias"]
+        return square + is_traced(batch["x"]), {}
+
+    system = dataclasses.replace(dummy.make_system(), loss=loss)
+    with pytest.raises(AssertionError, match="loss: jit and eager"):
+        system_checks.check_system(system, dummy.make_batch(0), key)
+
+
+def test_a_prediction_that_differs_where_it_is_compiled_is_caught(key):
+    def predict(params, batch, key):
+        return {"y": batch["y"] + is_traced(batch["y"])}
+
+    system = dataclasses.replace(dummy.make_system(), predict={"y": predict})
+    with pytest.raises(AssertionError, match="predict.'y'.: jit and eager"):
+        system_checks.check_system(system, dummy.make_batch(0), key)
+    system_checks.check_system(system, dummy.make_batch(0), key, eager=())
+
+
+def test_a_prediction_that_uses_its_key_twice_is_caught(key):
+    def predict(params, batch, key):
+        draws = [jax.random.normal(key, batch["y"].shape) for _ in range(2)]
+        return {"y": draws[0] + draws[1]}
+
+    system = dataclasses.replace(dummy.make_system(), predict={"y": predict})
+    with pytest.raises(jax.errors.KeyReuseError):
+        system_checks.check_system(system, dummy.make_batch(0), key)
+
+
 def test_dummy_solution_is_where_the_gradient_vanishes_and_the_loss_is_known(key):
     system, batch = dummy.make_system(), dummy.make_batch(seed=1)
     params, residual = dummy.solve(batch)

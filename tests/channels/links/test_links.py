@@ -134,6 +134,8 @@ def test_ten_thousand_batches_leave_memory_flat(key):
     def run(num_batches):
         for i in np.arange(num_batches):
             out = send(i)
+            if i % 100 == 0:  # what waits to be computed takes memory too
+                jax.block_until_ready(out)
         jax.block_until_ready(out)
 
     run(500)  # pools fill

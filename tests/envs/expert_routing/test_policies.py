@@ -65,7 +65,7 @@ def test_the_oracle_earns_the_maximum_over_all_subsets(key):
     live = np.array([1, 1, 0, 1, 1, 1, 0], bool)
     state = state._replace(events=state.events._replace(live=jnp.asarray(live)))
     members, best = jax.jit(lambda s: policies.best_subset(ENV, s, PARAMS))(state)
-    truth = world.scene(state, PARAMS)
+    truth = jax.jit(world.scene)(state, PARAMS)
     score = jax.jit(
         lambda w: scoring.score(scoring.Weights(w, w), truth, PARAMS.rewards)[0]
     )
@@ -150,7 +150,7 @@ def test_policies_leave_out_what_failed_and_what_was_not_reported():
 def test_random_subsets_are_live_and_never_empty(key):
     live = np.array([1, 0, 1, 0, 0, 0, 0.0])
     obs = seen(0, live, np.zeros(7))
-    draw = jax.vmap(lambda k: POLICIES["random"](k, obs, None, PARAMS))
+    draw = jax.jit(jax.vmap(lambda k: POLICIES["random"](k, obs, None, PARAMS)))
     members = np.asarray(draw(jax.random.split(key, 400)))
     assert members.any(axis=1).all()
     assert not members[:, live == 0].any()

@@ -230,9 +230,10 @@ def test_numbers_of_tasks_and_experts_are_free(key):
     params = world.make_params(given)
     env = wireless.Wireless(actions="heads", mode="calibrated", max_delay=0)
     assert env.action_space(params).shape == (2, 2)
-    obs, state = env.reset(key, params)
+    obs, state = jax.jit(env.reset)(key, params)
     assert obs.shape == env.observation_space(params).shape == (11,)
-    assert np.isfinite(env.score(state, jnp.ones((2, 2)), params)[0])
+    score = jax.jit(env.score)(state, jnp.ones((2, 2)), params)[0]
+    assert np.isfinite(score)
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,11 @@ def drawn(config_text):
     return config, agent, params
 
 
+def mode_of(agent):
+    """The mode of an agent's policy, compiled."""
+    return jax.jit(lambda actor, obs: agent.policy(actor, obs).mode())
+
+
 def make_batch(agent, num=6):
     rng = np.random.default_rng(2)
     obs = obs_of(num)
@@ -124,8 +129,8 @@ def learned():
 def test_each_head_finds_what_pays_it(learned, is_decoupled):
     state, _ = learned[is_decoupled]
     config = dataclasses.replace(SETTINGS, is_decoupled=is_decoupled)
-    choice = agent_of(config).policy(state.params["actor"], obs_of())
-    best = np.argmax(choice.mode()[0], axis=-1)
+    mode = mode_of(agent_of(config))(state.params["actor"], obs_of())
+    best = np.argmax(mode[0], axis=-1)
     assert best.tolist() == [SEMANTIC.argmax(), CHANNEL.argmax()]
 
 
@@ -134,7 +139,8 @@ def test_four_critics_know_both_rewards(learned):
     # Where the policy goes, which is where critics have data.
     replay = state.extra.replay
     actions = replay.items.action[int(replay.size) - 64 : int(replay.size)]
-    q = agent_of().q_values(state.params["critic"], obs_of(64), jnp.asarray(actions))
+    q_values = jax.jit(agent_of().q_values)
+    q = q_values(state.params["critic"], obs_of(64), jnp.asarray(actions))
     assert q.shape == (2, 2, 64)
     paid = np.stack([actions[:, 0] @ SEMANTIC, actions[:, 1] @ CHANNEL])
     np.testing.assert_allclose(q, np.stack([paid, paid], axis=1), atol=0.06)
@@ -159,13 +165,21 @@ def test_every_stream_has_a_temperature_of_its_own(learned):
 @pytest.mark.parametrize("relaxation", ce_sac.RELAXATIONS)
 def test_masked_experts_get_no_weight(relaxation, key):
     config, agent, params = drawn((("relaxation", relaxation),))
-    choice = agent.policy(params["actor"], obs_of(4, masked=[1]))
-    for action in (choice.sample(seed=key), choice.mode()):
+    obs = obs_of(4, masked=[1])
+
+    @jax.jit
+    def draw(actor, key):
+        choice = agent.policy(actor, obs)
+        actions = choice.sample(seed=key), choice.mode()
+        return actions, agent.random_action(key, obs)
+
+    actions, random = draw(params["actor"], key)
+    for action in actions:
         assert action.shape == (4, 2, N)
         assert not np.asarray(action)[..., 1].any()
         if relaxation == "gumbel_softmax":
             np.testing.assert_allclose(action.sum(-1), 1.0, rtol=1e-5)
-    assert not np.asarray(agent.random_action(key, obs_of(4, masked=[1])))[..., 1].any()
+    assert not np.asarray(random)[..., 1].any()
     largest = {"gumbel_softmax": np.log(N), "binary_concrete": N * np.log(2)}
     target = config.entropy_ratio * largest[relaxation]
     np.testing.assert_allclose(agent.target_entropy, [target] * 2)
@@ -192,21 +206,19 @@ def test_gradients_are_those_of_the_sum_of_all_losses(key):
 
 
 def streams(config, agent, params, key):
-    """The actor's gradient of each stream, one by one."""
+    """The actor's gradient of each stream, stacked."""
     batch = make_batch(agent)
     target = params["critic"]
     hyper = sac_config.make_hyper(config.sac, agent.target_entropy)
 
-    def loss(actor, i):
+    def stream_losses(actor):
         trained = {**params, "actor": actor}, jnp.log(jnp.array([0.3, 0.7]))
         args = hyper.discount, hyper.target_entropy, key
         parts, _ = losses.sac_losses(agent, *trained, target, batch, *args)
-        return config.kappas[i] * parts["actor_loss"][i]
+        return jnp.array(config.kappas) * parts["actor_loss"]
 
-    grads = [
-        jax.jit(jax.grad(loss), static_argnums=1)(params["actor"], i) for i in (0, 1)
-    ]
-    return jax.tree.map(lambda *rows: jnp.stack(rows), *grads), batch, target, hyper
+    grads = jax.jit(jax.jacrev(stream_losses))(params["actor"])
+    return grads, batch, target, hyper
 
 
 def test_the_meter_and_pcgrad_see_the_two_streams(key):
@@ -216,9 +228,9 @@ def test_the_meter_and_pcgrad_see_the_two_streams(key):
     take = jax.jit(functools.partial(ce_sac.make_gradients(config), agent))
     (found, _), metrics = take(trained, target, batch, hyper, key)
     trunk = {k: v for k, v in each.items() if k.startswith("trunk")}
-    cosine = gradient_surgery.cosines(trunk)[0, 1]
+    cosine = jax.jit(gradient_surgery.cosines)(trunk)[0, 1]
     np.testing.assert_allclose(metrics["gradient_cosine"], cosine, atol=1e-4)
-    projected = gradient_surgery.project_conflicting(each)
+    projected = jax.jit(gradient_surgery.project_conflicting)(each)
     jax.tree.map(
         lambda a, rows: np.testing.assert_allclose(a, rows.sum(0), atol=2e-5),
         found["actor"],
@@ -234,14 +246,13 @@ def test_split_trunks_share_no_parameters(key):
         lambda a: a + np.linspace(0, 1, a.shape[-1]), params["actor"]["channel_head"]
     )
     still = {**params["actor"], "channel_head": moved}
-    before, after = (
-        agent.policy(actor, obs_of()).mode() for actor in (params["actor"], still)
-    )
+    mode = mode_of(agent)
+    before, after = (mode(actor, obs_of()) for actor in (params["actor"], still))
     np.testing.assert_array_equal(before[:, 0], after[:, 0])
     assert np.abs(before[:, 1] - after[:, 1]).max() > 1e-3
     trained = (params, jnp.log(jnp.array([0.3, 0.7])))
     hyper = sac_config.make_hyper(config.sac, agent.target_entropy)
-    take = functools.partial(ce_sac.make_gradients(config), agent)
+    take = jax.jit(functools.partial(ce_sac.make_gradients(config), agent))
     batch = make_batch(agent)
     _, metrics = take(trained, params["critic"], batch, hyper, key)
     assert float(metrics["gradient_cosine"]) == 0.0

@@ -1,6 +1,7 @@
 """The router's environment: what it shows, and that the links are those inside."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ ASEM = state_space.StateSpace(2, fast_dim=3, slow_dim=2, hidden_dim=4)
 FILTERED = routing_env.RoutingEnv(asem=ASEM)
 WITHOUT_MCP = routing_env.RoutingEnv(uses_mcp=False)
 IDLE = jnp.ones((2, 2))
+FILTER = jax.jit(functools.partial(ASEM.apply, method="filter"))
 
 
 def run(env, params, key, num=5):
@@ -27,8 +29,12 @@ def run(env, params, key, num=5):
         obs, state, *_ = env.step_env(key, carry[1], IDLE, params)
         return (obs, state), (obs, state)
 
-    begun = env.reset_env(key, params)
-    return jax.jit(lambda: jax.lax.scan(body, begun, jax.random.split(key, num))[1])()
+    @jax.jit
+    def play():
+        begun = env.reset_env(key, params)
+        return jax.lax.scan(body, begun, jax.random.split(key, num))[1]
+
+    return play()
 
 
 def test_state_is_features_tag_mask_and_links(key, tiny_world):
@@ -75,14 +81,12 @@ def test_without_mcp_there_is_no_tag_and_everybody_passes(key, tiny_world):
 
 def test_latents_are_those_of_the_filter(key, tiny_world, random_params):
     params = tiny_world.make_params(tiny_world.make_filter(random_params))
-    begun_obs, begun = FILTERED.reset_env(key, params)
+    begun_obs, begun = jax.jit(FILTERED.reset_env)(key, params)
     obs, state = run(FILTERED, params, key)
     seen = jnp.concatenate([begun.seen[None], state.seen])
     view = FILTERED.inner.view(seen, params.wireless)
     series = (view.snr - params.filter.mean) / params.filter.std
-    _, step = ASEM.apply(
-        params.filter.params, series, view.reported > 0.5, method="filter"
-    )
+    _, step = FILTER(params.filter.params, series, view.reported > 0.5)
     latents = np.concatenate([step.fast.mean, step.slow.mean], axis=1)
     shown = np.concatenate([begun_obs["observation"][None], obs["observation"]])
     np.testing.assert_allclose(shown[:, -latents.shape[1] :], latents, atol=1e-5)
@@ -90,7 +94,7 @@ def test_latents_are_those_of_the_filter(key, tiny_world, random_params):
 
 def test_a_new_episode_forgets(key, tiny_world, random_params):
     params = tiny_world.make_params(tiny_world.make_filter(random_params))
-    _, state = FILTERED.reset_env(key, params)
+    _, state = jax.jit(FILTERED.reset_env)(key, params)
     step = jax.jit(FILTERED.step)
     for number in range(6):
         obs, state, *_, truncated, info = step(
@@ -99,10 +103,7 @@ def test_a_new_episode_forgets(key, tiny_world, random_params):
     assert truncated and state.wireless.time == 0
     view = FILTERED.inner.view(state.seen, params.wireless)
     series = (view.snr - params.filter.mean) / params.filter.std
-    _, first = ASEM.apply(
-        *(params.filter.params, series[None], view.reported[None] > 0.5),
-        method="filter",
-    )
+    _, first = FILTER(params.filter.params, series[None], view.reported[None] > 0.5)
     latents = np.concatenate([first.fast.mean[0], first.slow.mean[0]])
     np.testing.assert_allclose(obs["observation"][-len(latents) :], latents, atol=1e-5)
     assert not np.allclose(info["final_observation"]["observation"][-5:], latents)
@@ -110,10 +111,11 @@ def test_a_new_episode_forgets(key, tiny_world, random_params):
 
 def test_links_and_rewards_are_those_of_the_environment_inside(key, tiny_world):
     params = tiny_world.make_params()
-    _, state = PLAIN.reset_env(key, params)
+    _, state = jax.jit(PLAIN.reset_env)(key, params)
     action = jnp.array([[0.7, 0.3], [0.5, 0.5]])
-    *_, reward, terminated, info = PLAIN.step_env(key, state, action, params)
-    expected, parts, _ = PLAIN.inner.score(state.wireless, action, params.wireless)
+    *_, reward, terminated, info = jax.jit(PLAIN.step_env)(key, state, action, params)
+    score = jax.jit(PLAIN.inner.score)
+    expected, parts, _ = score(state.wireless, action, params.wireless)
     np.testing.assert_allclose(reward, expected, rtol=1e-6)
     np.testing.assert_allclose(info["semantic"], parts["semantic"], rtol=1e-6)
     assert not terminated

@@ -79,8 +79,13 @@ def test_alignment_reaches_transceivers_and_temperature_but_no_other_stage(
         ),
     )
     assert {"image_contrastive_loss", "audio_text_loss"} <= set(metrics)
+
+
+def test_alignment_without_captions_says_what_is_missing():
+    _, system = make(stage="alignment")
+    params = jax.eval_shape(system.init, jax.random.key(0), BATCH)
     with pytest.raises(ValueError, match="the batch has no image_caption"):
-        system.loss(params, BATCH, jax.random.key(1))
+        jax.eval_shape(system.loss, params, BATCH, jax.random.key(1))
 
 
 def test_alignment_without_noise_learns_to_tell_captions_apart():
@@ -132,8 +137,10 @@ def test_names_of_parts_choose_what_trains():
 def test_fresh_adapters_change_nothing():
     _, plain = make()
     _, adapted = make(lora=lora.LoraConfig(rank=2))
-    params = jax.jit(adapted.init)(jax.random.key(0), BATCH)
-    bare = {name: part for name, part in params.items() if name != "lora"}
+    bare = drawn(plain)
+    # Only what is fresh is compiled.
+    fresh = jax.jit(lambda key: adapted.init(key, BATCH)["lora"])(jax.random.key(0))
+    params = {**bare, "lora": fresh}
     one, two = answer(plain, bare, at(5.0)), answer(adapted, params, at(5.0))
     np.testing.assert_allclose(one["nll"], two["nll"], rtol=1e-5)
 
