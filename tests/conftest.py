@@ -14,15 +14,11 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+from m3jax.studies import compiling
+
 # Tests compile for seconds what runs for milliseconds. XLA reads its flags when it
-# starts, hence here; the processes that tests start inherit them. Fusions by MLIR take
-# most of XLA's time; threads that compile parts of a program compete with the other
-# processes of the suite.
-QUICK = (
-    "--xla_cpu_use_fusion_emitters=false "
-    "--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE "
-    "--xla_cpu_parallel_codegen_split_count=1"
-)
+# starts, hence here; the processes that tests start inherit them.
+QUICK = compiling.quick_flags()
 if QUICK not in (flags := os.environ.get("XLA_FLAGS", "")):
     os.environ["XLA_FLAGS"] = f"{QUICK} {flags}".strip()
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"

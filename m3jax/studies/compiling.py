@@ -1,10 +1,18 @@
 """How much a study lets XLA optimise."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 import jax
 
+_QUICK_FLAGS = (
+    # Fusions by MLIR take most of XLA's time on a CPU; threads that compile parts of a
+    # program compete with the other processes of a study.
+    "--xla_cpu_use_fusion_emitters=false "
+    "--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE "
+    "--xla_cpu_parallel_codegen_split_count=1"
+)
 _OPTION = "jax_disable_most_optimizations"
 
 
@@ -21,3 +29,26 @@ def quickly(is_quick: bool) -> Iterator[None]:
         yield
     finally:
         jax.config.update(_OPTION, before)
+
+
+def quick_flags() -> str:
+    """Flags of XLA for programs that run for milliseconds; "" where it may lack them.
+
+    XLA reads ``XLA_FLAGS`` when a process first uses a device, and ends the process if
+    it does not know one of them.
+    """
+    return _QUICK_FLAGS if jax.__version_info__[:2] == (0, 10) else ""
+
+
+@contextlib.contextmanager
+def flags(text: str) -> Iterator[None]:
+    """Adds to XLA's flags for what starts within: this process' devices and others'."""
+    before = os.environ.get("XLA_FLAGS")
+    if text:
+        os.environ["XLA_FLAGS"] = f"{before or ''} {text}".strip()
+    try:
+        yield
+    finally:
+        os.environ.pop("XLA_FLAGS", None)
+        if before is not None:
+            os.environ["XLA_FLAGS"] = before

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import jax
 
 from m3jax.evals import records
-from m3jax.studies import report
+from m3jax.studies import compiling, report
 from m3jax.studies import store as store_lib
 from m3jax.studies import study as study_lib
 from m3jax.train import cache, interrupts, memory, progress
@@ -21,6 +21,8 @@ SIZES = ("laptop", "smoke")
 _SECONDS_BETWEEN_LOOKS = 0.5
 _BYTES_PER_WORKER = 2 * 2**30
 _SYSTEMS = "m3jax.systems"
+# With a process for each core, sharing out small products makes them wait for others.
+_ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
 
 
 class Stopped(interrupts.Interrupted):
@@ -99,7 +101,11 @@ def run(
       ValueError: no such study, or the folder is of another one.
       Stopped: SIGTERM or Ctrl-C came.
     """
-    study = load(system, size)
+    with compiling.flags(compiling.quick_flags() if size == "smoke" else ""):
+        return _run(load(system, size), system, size, folder, num_workers)
+
+
+def _run(study, system, size, folder, num_workers) -> str:
     store = store_lib.Store(folder, study.settings)
     units = study.units()
     missing = [unit for unit in units if not store.has(unit)]
@@ -147,7 +153,7 @@ def _run_missing(system, size, store, units, missing, num_workers) -> None:
     with (
         interrupts.Watch() as watch,
         _Progress(store, units) as progress,
-        _OneThreadEach(num_workers),
+        compiling.flags(_ONE_THREAD if num_workers > 1 else ""),
         concurrent.futures.ProcessPoolExecutor(
             *(num_workers, context), _start_worker, (system, size, str(store.folder))
         ) as pool,
@@ -206,27 +212,6 @@ def _default_workers() -> int:
     except (ValueError, OSError):  # not every system tells
         return 1
     return max(min(cores, free // _BYTES_PER_WORKER), 1)
-
-
-class _OneThreadEach:
-    """Tells XLA in the processes to come not to share out small products.
-
-    With a process for each core it would only make them wait for each other.
-    """
-
-    def __init__(self, num_workers: int):
-        self._single = num_workers > 1
-        self._before = os.environ.get("XLA_FLAGS")
-
-    def __enter__(self) -> None:
-        if self._single:
-            flags = f"{self._before or ''} --xla_cpu_multi_thread_eigen=false"
-            os.environ["XLA_FLAGS"] = flags.strip()
-
-    def __exit__(self, *error: object) -> None:
-        os.environ.pop("XLA_FLAGS", None)
-        if self._before is not None:
-            os.environ["XLA_FLAGS"] = self._before
 
 
 class _Progress:

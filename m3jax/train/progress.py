@@ -75,11 +75,13 @@ class Bar:
             print(self._line(now), file=sys.stderr, flush=True)
 
     def _line(self, now: float) -> str:
-        new = max(self._done - self._start, 1e-9)
-        left = (self._total - self._done) * (now - self._began) / new
+        new = self._done - self._start
         share = f"{self._done / self._total:.0%}"
         if self._unit:
             rate = new / max(now - self._began, 1e-9)
             share = f"{self._unit} {self._done:.0f}/{self._total:.0f}"
             share += f"  {rate:.3g} {self._unit}s/s"
-        return f"{self._title}: {share}  {left:.0f} s left  {self._text}".rstrip()
+        if new > 0:
+            left = (self._total - self._done) * (now - self._began) / new
+            share += f"  {left:.0f} s left"
+        return f"{self._title}: {share}  {self._text}".rstrip()

@@ -35,7 +35,9 @@ def _import_everything() -> None:
     from m3jax.systems.tokcom.study import whole as tokcom  # noqa: F401
 
 
-def _serve(script: str, argv: list[str], environ: dict, cwd: str) -> dict:
+def _serve(
+    script: str, argv: list[str], environ: dict[str, str], cwd: str = str(ROOT)
+) -> dict:
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         child = os.fork()
         if child == 0:

@@ -10,7 +10,7 @@ import sys
 import types
 
 HERE = pathlib.Path(__file__).parent
-ROOT = HERE.parents[3]
+ROOT = HERE.parents[1]
 
 
 def load_file(path):
@@ -42,6 +42,7 @@ def main(argv):
 
 
 def import_what_it_needs():
+    from m3jax.systems import m3llm  # noqa: F401
     from m3jax.train import cache, interrupts, memory  # noqa: F401
 
 

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from m3jax import base
-from m3jax.studies import report, runner, store, study
+from m3jax.studies import compiling, report, runner, store, study
 from m3jax.train import interrupts
 
 ROW = base.Record("toy", "a", (("snr_db", 0.0),), 0, "accuracy", 0.5, "1")
@@ -149,11 +149,10 @@ def test_an_unknown_study_is_named(system, size, message):
         runner.load(system, size)
 
 
-def test_a_worker_has_one_thread_and_the_environment_comes_back(monkeypatch):
+def test_flags_are_added_for_a_while_and_the_environment_comes_back(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--some=1")
-    with runner._OneThreadEach(2):
-        flags = os.environ["XLA_FLAGS"].split()
-        assert flags == ["--some=1", "--xla_cpu_multi_thread_eigen=false"]
+    with compiling.flags("--more=2"):
+        assert os.environ["XLA_FLAGS"].split() == ["--some=1", "--more=2"]
+        with compiling.flags(""):
+            assert os.environ["XLA_FLAGS"].split() == ["--some=1", "--more=2"]
     assert os.environ["XLA_FLAGS"] == "--some=1"
-    with runner._OneThreadEach(1):
-        assert os.environ["XLA_FLAGS"] == "--some=1"
