@@ -84,13 +84,17 @@ audit: setup
 	$(BIN)/python launch/audit.py
 
 pretrain: setup
-	$(BIN)/python launch/pretrain.py --workdir=runs/pretrain --export=generalist
-	$(BIN)/python launch/pretrain.py --config=configs/foundation.py:more --workdir=runs/more --export=generalist
+	$(BIN)/python launch/train.py --config=configs/generalist.py --workdir=runs/pretrain
+	$(BIN)/python launch/evaluate.py --workdir=runs/pretrain --export=generalist --export_root=m3jax/pretrained
+	$(BIN)/python launch/train.py --config=configs/generalist.py:more --workdir=runs/more
+	$(BIN)/python launch/evaluate.py --workdir=runs/more --export=generalist --export_root=m3jax/pretrained
 
 pretrain-experts: setup
 	for skill in $(EXPERTS); do \
-	    $(BIN)/python launch/pretrain.py --config=configs/specialist.py:$$skill \
-	        --workdir=runs/expert_$$skill --export=expert_$$skill || exit 1; \
+	    $(BIN)/python launch/train.py --config=configs/specialist.py:$$skill \
+	        --workdir=runs/expert_$$skill && \
+	    $(BIN)/python launch/evaluate.py --workdir=runs/expert_$$skill \
+	        --export=expert_$$skill --export_root=m3jax/pretrained || exit 1; \
 	done
 
 clean:

@@ -19,12 +19,30 @@
 #
 # This notebook restores such a system, asks it questions at several SNRs, sweeps the
 # SNR with `vmap`, and trains a tiny one from scratch. It takes about a minute on two
-# CPU cores and needs no network.
+# CPU cores and downloads nothing but the packages.
+#
+# A CPU runtime is enough. The first cell installs m3jax where it is missing: from the
+# checkout that the notebook lies in, else by name.
 
 # %%
-import dataclasses
-import importlib.util
+import importlib
+import importlib.metadata
 import pathlib
+import subprocess
+import sys
+
+try:
+    importlib.metadata.version("m3jax")
+except importlib.metadata.PackageNotFoundError:  # a bare kernel, such as Colab's
+    here = pathlib.Path.cwd()
+    checkouts = [p for p in (here, *here.parents) if (p / "m3jax/base.py").is_file()]
+    package = str(checkouts[0]) if checkouts else "m3jax"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", package], check=True
+    )
+    importlib.invalidate_caches()
+
+# %%
 import tempfile
 
 import jax
@@ -32,23 +50,25 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from m3jax.channels import links
 from m3jax.data import pipeline
 from m3jax.data.edgescenes import dataset, scenes, words
-from m3jax.experiments import running as experiment
+from m3jax.experiments import running, supervised
+from m3jax.foundation import sizes
 from m3jax.nn import compressors, transceiver
+from m3jax.systems import tokcom
+from m3jax.train import config as train_config
 from m3jax.train import metrics
 
 # %% [markdown]
 # ## Restore in three lines
 #
-# `experiment.load(name)` gives a shipped model; `experiment.restore(workdir)` gives a
-# run of your own, in the same form: its config, its pure functions and its parameters.
+# `running.load(name)` gives a shipped model; `running.restore(workdir)` gives a run of
+# your own, in the same form: its config, its pure functions and its parameters.
 
 # %%
-run = experiment.load("tokcom")
-answer = jax.jit(run.system.predict["answer"])
-generate = jax.jit(run.system.predict["generate"])
+trained = running.load("tokcom")
+answer = jax.jit(trained.predict["answer"])
+generate = jax.jit(trained.predict["generate"])
 
 # %% [markdown]
 # ## Ask it something
@@ -68,7 +88,7 @@ snrs_db = [-10.0, 0.0, 20.0]
 said = {}
 for snr_db in snrs_db:
     noisy = {**batch, "snr_db": jnp.full(len(batch["skill"]), snr_db)}
-    said[snr_db] = np.asarray(generate(run.params, noisy, jax.random.key(0)))
+    said[snr_db] = np.asarray(generate(trained.params, noisy, jax.random.key(0)))
 
 fig, axes = plt.subplots(2, len(asked), figsize=(3.2 * len(asked), 5.4))
 for column, i in enumerate(asked):
@@ -96,7 +116,7 @@ fig.tight_layout()
 # %%
 def accuracy(snr_db, key):
     noisy = {**batch, "snr_db": jnp.full(len(batch["skill"]), snr_db)}
-    return answer(run.params, noisy, key)["answer_accuracy"].mean()
+    return answer(trained.params, noisy, key)["answer_accuracy"].mean()
 
 
 grid = jnp.arange(-15.0, 26.0, 5.0)
@@ -121,16 +141,16 @@ fig.tight_layout()
 # matters most.
 
 # %%
-config = run.experiment.system
-tokens = run.system.predict["encode"](run.params, batch, None)["image"][:1]
+config = trained.config.system
+tokens = trained.predict["encode"](trained.params, batch, None)["image"][:1]
 mask = jnp.ones(tokens.shape[:2], bool)
 pool = compressors.make_compressor(config.compressor, config.num_image_tokens)
 short, mask = pool.apply({}, tokens, mask)
 transmitter = transceiver.Transmitter(config.num_reals, config.snr_conditioning)
 symbols = transmitter.apply(
-    {"params": run.params["image_transmitter"]}, short, jnp.array([5.0])
+    {"params": trained.params["image_transmitter"]}, short, jnp.array([5.0])
 )[0]
-link = links.make_link(config.link.kind, config.link.fading, config.link.block_length)
+link = config.link.make()
 
 fig, axes = plt.subplots(1, 2, figsize=(7, 3.4), sharex=True, sharey=True)
 for ax, snr_db, title in zip(
@@ -146,25 +166,27 @@ print(f"{int(out.channel_uses)} channel uses for the picture of one example")
 # %% [markdown]
 # ## Train one yourself
 #
-# The same function that `launch/train.py` calls. `smoke` is a tiny network on a few
-# hundred scenes: it shows that everything runs, not what can be reached.
-
+# A config is a dataclass; config files return the same. This one is a tiny network on a
+# few hundred scenes: it shows that everything runs, not what can be reached.
+# `launch/train.py` calls the same function.
 
 # %%
-def load_config(path, size):
-    """Reads a config file, as the launchers do."""
-    spec = importlib.util.spec_from_file_location("config", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config(size)
-
-
-root = pathlib.Path.cwd()
-root = root if (root / "configs").exists() else root.parent
-smoke = load_config(root / "configs" / "tokcom.py", "smoke")
-smoke.train = dataclasses.replace(smoke.train, steps=40)
+small = supervised.Supervised(
+    system=tokcom.Config(
+        sizes=sizes.Sizes(
+            decoder=sizes.DecoderSizes(dim=32, ff_dim=64, depth=1),
+            image=sizes.image(depth=1, stem=(8, 16, 32), mlp_dim=64),
+            audio=sizes.audio(depth=1, mlp_dim=64),
+        ),
+        num_reals=16,
+        receiver_dim=32,
+    ),
+    data=dataset.Config(config="smoke"),
+    learner=train_config.LearnerConfig(batch_size=16),
+    train=train_config.TrainConfig(steps=40, log_every=10),
+)
 workdir = tempfile.mkdtemp()
-experiment.train(smoke, workdir, show_progress=False)
+running.train(small, workdir, show_progress=False)
 rows = metrics.read(workdir)
 fig, ax = plt.subplots(figsize=(5, 3))
 ax.plot([r["step"] for r in rows], [r["loss"] for r in rows], "o-", color="#0072b2")
@@ -175,5 +197,5 @@ fig.tight_layout()
 # And its parameters come back in one line, ready for the cells above:
 
 # %%
-mine = experiment.restore(workdir)
+mine = running.restore(workdir)
 print(sum(x.size for x in jax.tree.leaves(mine.params)), "parameters")

@@ -15,7 +15,28 @@
 #
 # Bit error rates against theory, what fading does to a constellation and to a map of
 # tokens, which gradients are exact, a link budget, and protection by importance. It
-# takes about a minute on two CPU cores and needs no network.
+# takes about a minute on two CPU cores and downloads nothing but the packages.
+#
+# A CPU runtime is enough. The first cell installs m3jax where it is missing: from the
+# checkout that the notebook lies in, else by name.
+
+# %%
+import importlib
+import importlib.metadata
+import pathlib
+import subprocess
+import sys
+
+try:
+    importlib.metadata.version("m3jax")
+except importlib.metadata.PackageNotFoundError:  # a bare kernel, such as Colab's
+    here = pathlib.Path.cwd()
+    checkouts = [p for p in (here, *here.parents) if (p / "m3jax/base.py").is_file()]
+    package = str(checkouts[0]) if checkouts else "m3jax"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", package], check=True
+    )
+    importlib.invalidate_caches()
 
 # %%
 import jax

@@ -16,6 +16,27 @@
 # The environment of M3LLM: what moves, what is paid, what an agent sees, what goes
 # wrong; reference policies on common random numbers; and a soft actor-critic trained
 # whole on the device, several seeds in one program. About two minutes on two CPU cores.
+#
+# A CPU runtime is enough. The first cell installs m3jax where it is missing: from the
+# checkout that the notebook lies in, else by name.
+
+# %%
+import importlib
+import importlib.metadata
+import pathlib
+import subprocess
+import sys
+
+try:
+    importlib.metadata.version("m3jax")
+except importlib.metadata.PackageNotFoundError:  # a bare kernel, such as Colab's
+    here = pathlib.Path.cwd()
+    checkouts = [p for p in (here, *here.parents) if (p / "m3jax/base.py").is_file()]
+    package = str(checkouts[0]) if checkouts else "m3jax"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", package], check=True
+    )
+    importlib.invalidate_caches()
 
 # %%
 import jax
@@ -72,9 +93,11 @@ for name, told in played.items():
 fig, ax = plt.subplots(figsize=(8, 3))
 ax.axvspan(40, 60, color="0.9")
 for name in ("oracle", "semantic_first", "network_first", "uniform"):
-    ax.plot(np.asarray(played[name]["reward"]).mean(axis=0), label=name, lw=1.2)
+    style = "--" if name == "semantic_first" else "-"
+    reward = np.asarray(played[name]["reward"]).mean(axis=0)
+    ax.plot(reward, style, label=name, lw=1.2)
 ax.set(xlabel="step", ylabel="reward", title="mean over 64 episodes")
-ax.legend(frameon=False, fontsize="small")
+ax.legend(frameon=False, fontsize="small", bbox_to_anchor=(1, 0.5), loc="center left")
 plt.show()
 
 # %% [markdown]

@@ -16,24 +16,55 @@
 # Seven small experts, each on two devices behind fading links; what they say crosses a
 # link, is weighed, and a task model answers. Who is asked is decided in two stages:
 # retrieval over descriptors, then CE-SAC on what ASEM makes of late and noisy reports.
-# About three minutes on two CPU cores; no network is needed.
+# About three minutes on two CPU cores; nothing but the packages is downloaded.
 #
 # The measured study, with intervals over seeds: `python launch/reproduce.py m3llm`.
+#
+# A CPU runtime is enough. The first cell installs m3jax where it is missing: from the
+# checkout that the notebook lies in, else by name.
+
+# %%
+import importlib
+import importlib.metadata
+import pathlib
+import subprocess
+import sys
+
+try:
+    importlib.metadata.version("m3jax")
+except importlib.metadata.PackageNotFoundError:  # a bare kernel, such as Colab's
+    here = pathlib.Path.cwd()
+    checkouts = [p for p in (here, *here.parents) if (p / "m3jax/base.py").is_file()]
+    package = str(checkouts[0]) if checkouts else "m3jax"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", package], check=True
+    )
+    importlib.invalidate_caches()
 
 # %%
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
 
-from m3jax import routing
 from m3jax.data.edgescenes import words
 from m3jax.rl import sac_config
 from m3jax.systems import m3llm
-from m3jax.systems.m3llm import answers, ce_sac, context, playing, routing_env
-from m3jax.systems.m3llm import experts as specialists
+from m3jax.systems.m3llm import (
+    answers,
+    ce_sac,
+    context,
+    experts,
+    playing,
+    routing_env,
+    world,
+)
 
-config = routing.WorldConfig(num_examples=40, copies=2, asem_steps=300)
-world = routing.make_world(config)
+# %% [markdown]
+# What is measured of the experts is kept on disk, so a second start is quick.
+
+# %%
+config = world.WorldConfig(num_examples=40, copies=2, asem_steps=300)
+made = world.make_world(config)
 
 # %% [markdown]
 # ## Experts
@@ -42,7 +73,7 @@ world = routing.make_world(config)
 # was made for.
 
 # %%
-clean = world.accuracy[..., -1]
+clean = made.accuracy[..., -1]
 fig, ax = plt.subplots(figsize=(5.2, 4.4))
 shown = ax.imshow(100 * clean, vmin=0, vmax=100, cmap="viridis")
 for task in range(len(clean)):
@@ -60,7 +91,7 @@ plt.show()
 fig, ax = plt.subplots(figsize=(6, 3.4))
 for task, name in enumerate(m3llm.EXPERTS):
     ax.plot(
-        config.calibration_snrs_db, world.accuracy[task, task], marker="o", label=name
+        config.calibration_snrs_db, made.accuracy[task, task], marker="o", label=name
     )
 ax.set(xlabel="SNR of the link (dB)", ylabel="accuracy", title="each task's own expert")
 ax.legend(frameon=False, fontsize="small")
@@ -72,8 +103,8 @@ plt.show()
 # A question is compared with the questions in the experts' descriptors.
 
 # %%
-index = specialists.make_index()
-drawn = specialists.draw_examples(2, seed=3, split="test")
+index = experts.make_index()
+drawn = experts.draw_examples(2, seed=3, split="test")
 for task in range(len(m3llm.EXPERTS)):
     question = drawn.question[task, :1]
     passing = np.flatnonzero(np.asarray(context.coarse_mask(index, question))[0])
@@ -84,9 +115,9 @@ for task in range(len(m3llm.EXPERTS)):
 # ## ASEM: what the links are behind the reports
 
 # %%
-env, filtered = routing.make_env(config, uses_asem=True, uses_mcp=True, seed=0)
-params = routing_env.Params(world.params, world.train_bank, filtered)
-reports = routing.world.simulate(config, world.params, seed=99)
+env, filtered = world.make_env(made, uses_asem=True, uses_mcp=True, seed=0)
+params = routing_env.Params(made.params, made.train_bank, filtered)
+reports = world.simulate(config, made.params, seed=99)
 standard = (reports.snr - filtered.mean) / filtered.std
 _, told = env.asem.apply(filtered.params, standard, reports.mask, method="filter")
 expected = filtered.mean + filtered.std * told.predicted.mean
@@ -106,7 +137,8 @@ plt.show()
 # ## Stage 2: CE-SAC
 #
 # Two heads, four critics. The meter tells whether the two rewards pull the trunk the
-# same way.
+# same way. (As a run with a workdir, checkpoints and evaluation:
+# `running.train(router.Router(agent=settings, world=config), workdir)`.)
 
 # %%
 settings = ce_sac.CeSacConfig(
@@ -125,7 +157,7 @@ settings = ce_sac.CeSacConfig(
     entropy_ratio=0.1,
 )
 learner = ce_sac.make_learner(settings, env, params)
-act = playing.make_act(settings, world.params.tasks.num_experts)
+act = playing.make_act(settings, config.num_links)
 look = playing.make_player(env, act, num_envs=32, num_steps=20)
 state = jax.jit(learner.init)(jax.random.key(0))
 step = jax.jit(learner.step, donate_argnums=0)
@@ -153,7 +185,7 @@ plt.show()
 # task model answers.
 
 # %%
-tested = params._replace(bank=world.test_bank)
+tested = params._replace(bank=made.test_bank)
 plain = routing_env.RoutingEnv(env.inner)
 reference = playing.make_player(plain, playing.reference(plain), 16, 50)
 unfiltered = tested._replace(filter=None)
@@ -169,7 +201,7 @@ for name, (play, actor, given) in players.items():
         np.asarray(a).reshape(-1, *a.shape[2:])
         for a in (told.task, told.example, told.weights, told.snr_db)
     ]
-    right = answers.answer_rows(world.pool, world.test_said, *rows)
+    right = answers.answer_rows(made.pool, made.test_said, *rows)
     print(
         f"{name:15s} accuracy {right.mean():.3f}"
         f"   reward {float(told.reward.mean()):.3f}"

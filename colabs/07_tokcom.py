@@ -15,10 +15,31 @@
 #
 # Which tokens a compressor keeps, what alignment does to what arrives, how fast two
 # stages of training answer questions over a fading link, and how eight users share a
-# band. About four minutes on two CPU cores; no network is needed.
+# band. About four minutes on two CPU cores; nothing but the packages is downloaded.
 #
 # The measured study, with intervals over seeds, is one command:
 # `python launch/reproduce.py tokcom`.
+#
+# A CPU runtime is enough. The first cell installs m3jax where it is missing: from the
+# checkout that the notebook lies in, else by name.
+
+# %%
+import importlib
+import importlib.metadata
+import pathlib
+import subprocess
+import sys
+
+try:
+    importlib.metadata.version("m3jax")
+except importlib.metadata.PackageNotFoundError:  # a bare kernel, such as Colab's
+    here = pathlib.Path.cwd()
+    checkouts = [p for p in (here, *here.parents) if (p / "m3jax/base.py").is_file()]
+    package = str(checkouts[0]) if checkouts else "m3jax"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", package], check=True
+    )
+    importlib.invalidate_caches()
 
 # %%
 import dataclasses
@@ -116,14 +137,17 @@ def fit(config, start, trainable, steps, batch_size, look=lambda params: None):
         system, optimizer, steps, config.warm_start(start), trainable
     )
     state = jax.jit(trainer.init)(jax.random.key(0), {})
-    stretch = scanned.make_stretch(trainer)
-    rows = scanned.draw_rows(2200, batch_size, steps, seed=0)
-    losses, looks = [], [look(state.params)]
-    for at in range(0, steps, 50):
-        state, metrics = stretch(state, train, rows[at : at + 50], jax.random.key(1))
-        losses += metrics["loss"].tolist()
-        looks.append(look(state.params))
-    return system, state.params, losses, looks
+    looks = [look(state.params)]
+    state, metrics = scanned.fit(
+        scanned.make_stretch(trainer),
+        state,
+        train,
+        scanned.draw_rows(2200, batch_size, steps, seed=0),
+        jax.random.key(1),
+        every=50,
+        look=lambda state: looks.append(look(state.params)),
+    )
+    return system, state.params, metrics["loss"], looks
 
 
 config = dataclasses.replace(config, compressor="window_pool")
