@@ -14,22 +14,25 @@ import cli
 import numpy as np
 from absl import flags
 
+from m3jax.data import pipeline
 from m3jax.data.edgescenes import dataset, scenes
 from m3jax.evals import baselines
-from m3jax.experiments import running as experiment
+from m3jax.experiments import running
 from m3jax.foundation import audit
 from m3jax.train import environment, typed_json
 
 _OUT = flags.DEFINE_string("out", None, "Folder for audit.json and audit.md.")
 _GENERALIST = flags.DEFINE_string("generalist", "generalist", "A shipped model.")
-_NUM_EXAMPLES = flags.DEFINE_integer("num_examples", 1300, "For the modalities.")
-_STEPS = flags.DEFINE_integer("steps", 500, "Training steps of each probe.")
+_NUM_EXAMPLES = flags.DEFINE_integer("num_examples", 1300, "For the modalities.", 1)
+_STEPS = flags.DEFINE_integer("steps", 500, "Training steps of each probe.", 1)
 
 
 def main() -> None:
     """Runs the audit."""
-    run = experiment.load(_GENERALIST.value)
-    modalities = audit.modality_accuracy(run.system, run.params, _NUM_EXAMPLES.value)
+    run = running.load(_GENERALIST.value)
+    modalities = audit.modality_accuracy(
+        run.predict["answer"], run.params, _NUM_EXAMPLES.value
+    )
     probes = audit.ProbeConfig(steps=_STEPS.value)
     experts, generalist = audit.expert_accuracy(probes, print)
     found = audit.findings(modalities, experts, generalist, _chance())
@@ -43,8 +46,8 @@ def main() -> None:
 
 
 def _chance() -> dict[str, float]:
-    data = dataset.Config()
-    train = experiment.load_arrays(data, "train")
+    source = dataset.Config().source("train")
+    train = pipeline.as_arrays(source, features=("question", "answer", "skill"))
     values = baselines.chance(train, train)
     return {
         skill: float(values[train["skill"] == scenes.SKILLS.index(skill)].mean())

@@ -1,5 +1,6 @@
 """What every launcher does around its work: quiet logs, and errors of one line."""
 
+import itertools
 import os
 import sys
 from collections.abc import Callable
@@ -41,7 +42,7 @@ def run(work: Callable[..., None], argument: str = "") -> None:
             sys.exit(stop.exit_code)
         except (*_EXPECTED, FloatingPointError) as error:
             logging.debug("in full:", exc_info=True)
-            sys.exit(f"error: {error}")
+            sys.exit(f"error: {_first_line(error)}")
 
     # Packages of the user lie where the command is given.
     sys.path.append(os.getcwd())
@@ -70,9 +71,15 @@ def _parse(argv: list[str], argument: str) -> list[str]:
     return rest
 
 
+def _first_line(error: Exception) -> str:
+    """What an error says; JAX's go on over many lines."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def _named_packages(argv: list[str]) -> list[str]:
     """What --package names: it is imported before a config file is, which needs it."""
     values = [arg.partition("=")[2] for arg in argv if arg.startswith("--package=")]
+    values += [b for a, b in itertools.pairwise(argv) if a == "--package"]
     return [name for value in values for name in value.split(",") if name]
 
 

@@ -53,6 +53,11 @@ class Supervised:
         for part in (self.system, self.data, self.learner, self.train, self.evaluator):
             part.validate()
         system = self.system.make_system()  # tells what does not fit together
+        if not system.metrics:
+            raise ValueError(
+                f"{self.name} says nothing of what is measured: give its System"
+                ' metrics, of predict["answer"]: name -> unit'
+            )
         unknown = [name for name in system.reads if name not in self.data.features]
         if unknown:
             raise ValueError(
@@ -92,7 +97,7 @@ class Supervised:
             watch=watch,
             best=watched,
             shown=tuple(system.metrics)[:1],
-            pack=lambda params: self._pack(params, warm_start()),
+            pack=lambda params: self._pack(params, warm_start),
             unpack=lambda params: self._unpack(params, warm_start),
             about={"data": self.data.version},
         )
@@ -126,10 +131,11 @@ class Supervised:
                     ' learner.trainable, such as "transceiver|lora", or cache=False'
                 )
 
-    def _own(self, params: base.Params, given: base.Params | None) -> list[str]:
+    def _own(self, params: base.Params, warm_start) -> list[str]:
         """Parts that the start does not give just as they are."""
-        if given is None or not starts.is_shipped(self.start):
+        if not starts.is_shipped(self.start):
             return list(params)
+        given = warm_start()
         return [
             name
             for name, part in params.items()
@@ -140,9 +146,9 @@ class Supervised:
             )
         ]
 
-    def _pack(self, params: Mapping[str, Any], given: base.Params | None):
+    def _pack(self, params: Mapping[str, Any], warm_start) -> base.Params:
         """Leaves out frozen parts of a shipped model, which `_unpack` loads again."""
-        return {name: params[name] for name in self._own(params, given)}
+        return {name: params[name] for name in self._own(params, warm_start)}
 
     def _unpack(self, params: Mapping[str, Any], warm_start) -> base.Params:
         if not starts.is_shipped(self.start):

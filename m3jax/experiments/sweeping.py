@@ -144,18 +144,14 @@ def _groups(
     points: Sequence[Point], paths: list[str], shared: bool | None
 ) -> list[list[Point]]:
     """Points that one program trains; a point that has begun alone ends alone."""
+    if not points or not _pays(points[0].config, shared):
+        return [[point] for point in points]
+    first = points[0].config
+    data = [path for path in paths if together.can_share(first, [path])]
     groups: dict[Any, list[Point]] = {}
-    floats: dict[str, bool] = {}
     for number, point in enumerate(points):
-        rest = {
-            path: value
-            for path, value in point.fields.items()
-            if path != SEED
-            and not floats.setdefault(path, together.can_share(point.config, [path]))
-        }
-        alone = workdir.has_checkpoints(point.folder)
-        alone = alone or not _pays(point.config, shared)
-        alone = alone or not together.can_share(point.config, [])
+        rest = {path: v for path, v in point.fields.items() if path not in data}
+        alone = workdir.has_checkpoints(point.folder) or not data
         groups.setdefault(number if alone else repr(rest), []).append(point)
     devices = jax.device_count()
     return [

@@ -78,7 +78,7 @@ class ProbeConfig:
 
 
 def modality_accuracy(
-    system: base.System, params: base.Params, num_examples: int
+    answer: base.Predict, params: base.Params, num_examples: int
 ) -> dict[str, dict[str, float]]:
     """Accuracy by skill with everything, and with one modality of a stranger.
 
@@ -86,7 +86,7 @@ def modality_accuracy(
     network meets what it knows, and what it loses was told by that modality.
 
     Args:
-      system: a generalist.
+      answer: a generalist's ``predict["answer"]``.
       params: its trained parameters.
       num_examples: test examples, all skills together.
 
@@ -94,7 +94,7 @@ def modality_accuracy(
       {"all" | "no image" | "no audio": {skill: accuracy in [0, 1]}}.
     """
     test = _draw(scenes.SceneSettings(), num_examples)
-    predict = jax.jit(system.predict["answer"])
+    predict = jax.jit(answer)
     out = {}
     for name in ("all", "image", "audio"):
         seen = dict(test)
@@ -215,16 +215,9 @@ def _train_probe(
             sound_words=examples.SOUND_WORDS,
         )
     )
-    settings = train_config.TrainConfig(
-        steps=config.steps,
-        batch_size=config.batch_size,
-        log_every=config.steps,
-        optimizer=optimizers.OptimizerConfig(
-            name="muon",
-            learning_rate=2e-3,
-            warmup_steps=config.steps // 10,
-            b2=0.95,
-        ),
+    settings = train_config.TrainConfig(steps=config.steps, log_every=config.steps)
+    optimizer = optimizers.OptimizerConfig(
+        name="muon", learning_rate=2e-3, warmup_steps=config.steps // 10, b2=0.95
     )
     source = dataset.Fresh(scenes.SceneSettings(skills=skills), SEEDS["train"])
     batches = pipeline.batches(
@@ -236,7 +229,7 @@ def _train_probe(
         num_workers=1,
     )
     try:
-        trainer = learner.make_learner(system, settings.optimizer, settings.steps)
+        trainer = learner.make_learner(system, optimizer, settings.steps)
         state = loop.fit(trainer, batches, settings, key=jax.random.key(0))
     finally:
         batches.close()

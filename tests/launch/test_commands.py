@@ -146,3 +146,12 @@ def test_the_study_of_an_outside_package_is_reproduced(launch, tmp_path):
     assert "Four uses lose less than one" in done.out
     for file in ("results.json", "verdicts.json", "table.md", "plots/error.png"):
         assert (tmp_path / file).stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_the_audit_measures_and_says_what_it_missed(launch, tmp_path):
+    """With a step for each probe nothing is learned, and the margins are missed."""
+    argv = "--steps=1", "--num_examples=26", f"--out={tmp_path}"
+    done = launch("audit.py", *argv)
+    assert done.code == 1 and "error: the audit missed its margins: " in done.err
+    assert "| oracle expert |" in (tmp_path / "audit.md").read_text()
