@@ -58,25 +58,30 @@ class Programs:
         self.world = functools.cache(self._make_world)
         self.reference_player = functools.cache(self._make_reference_player)
         self._made: dict[str, _Compiled] = {}
+        self._inits: dict[str, Callable[..., base.TrainState]] = {}
 
     def _make_world(self, copies: int) -> world_lib.World:
         config = dataclasses.replace(self.settings.world, copies=copies)
         return world_lib.make_world(config)
 
     def of(self, variant: variants.Variant, config: router.Router, around) -> _Compiled:
-        """Those of a variant."""
+        """Those of a variant; a discount is data, which the state carries."""
         key = repr(variant)
+        if key not in self._inits:
+            self._inits[key] = jax.jit(router.make_programs(config, around).init)
+        init = self._inits[key]
+        key = variant.program
         if key not in self._made:
             programs = router.make_programs(config, around)
             act = playing.make_act(config.agent.heads, config.world.num_links)
             sizes = self.settings.test_envs, self.settings.world.num_steps
             self._made[key] = _Compiled(
-                init=jax.jit(programs.init),
+                init=init,
                 step=jax.jit(programs.step, donate_argnums=1),
                 act=act,
                 play=playing.make_player(around.env, act, *sizes),
             )
-        return self._made[key]
+        return self._made[key]._replace(init=init)
 
     def _make_reference_player(self, env: routing_env.RoutingEnv) -> playing.Player:
         """The policies that do not learn, compiled once for all seeds and worlds."""

@@ -66,6 +66,11 @@ class Variant:
     has_copies: bool = True
     weight: float = 1.0
 
+    @property
+    def program(self) -> str:
+        """What decides the programs that it compiles: all but its discount."""
+        return repr(dataclasses.replace(self, discount=None, weight=1.0))
+
 
 VARIANTS = {
     FULL: Variant(),

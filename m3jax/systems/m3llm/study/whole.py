@@ -35,11 +35,12 @@ class M3llmStudy:
 
     def units(self) -> list[study_lib.Unit]:
         """Every variant, the references and the forecasts, at each seed."""
+        programs = {n: v.program for n, v in variants.VARIANTS.items()}
         weights = {n: v.weight for n, v in variants.VARIANTS.items()}
         weights |= {variants.REFERENCES: 0.5, variants.REFERENCES + variants.ALONE: 0.2}
         weights |= {variants.LINEAR: 0.2, variants.BURSTY: 0.2}
         return [
-            study_lib.Unit(name, seed, weight)
+            study_lib.Unit(name, seed, weight, programs.get(name, ""))
             for name, weight in weights.items()
             for seed in range(self._settings.num_seeds)
         ]
