@@ -41,7 +41,7 @@ class GymnasiumEnv(gymnasium.Env):
       ValueError: Gymnasium has no form of a space.
 
     Example:
-      >>> from m3jax.envs import wireless
+      >>> from m3jax.envs.expert_routing import wireless
       >>> env = GymnasiumEnv(wireless.Wireless(actions="subset"))
       >>> env.observation_space.shape, env.action_space
       ((30,), Discrete(127))

@@ -36,7 +36,7 @@ class GymnasiumVectorEnv(vector.VectorEnv):
       ValueError: there is no environment, or Gymnasium has no form of a space.
 
     Example:
-      >>> from m3jax.envs import wireless
+      >>> from m3jax.envs.expert_routing import wireless
       >>> envs = GymnasiumVectorEnv(wireless.Wireless(), num_envs=2)
       >>> envs.observation_space.shape, envs.action_space.shape
       ((2, 30), (2, 7))

@@ -41,7 +41,7 @@ class Randomised(environment.Environment):
       env: the environment within.
 
     Example:
-      >>> from m3jax.envs import wireless
+      >>> from m3jax.envs.expert_routing import wireless
       >>> env = Randomised(wireless.Wireless())
       >>> low = high = wireless.Wireless().default_params
       >>> low = low._replace(report_noise_db=0.0)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from m3jax.foundation import answering
 from m3jax.foundation import generalist as generalist_lib
-from m3jax.foundation import sizes as nn_foundation
 from m3jax.testing import tiny
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -60,7 +60,7 @@ def test_naming_is_free_at_the_right_word_and_costs_a_guess_where_nothing_is_kno
     decoder = {"embedder": {"embedding": words}}
 
     def loss(tokens):
-        return nn_foundation.naming_loss(decoder, tokens, [range(5)], [labels])
+        return answering.naming_loss(decoder, tokens, [range(5)], [labels])
 
     known, wrong = loss(words[labels]), loss(words[(labels + 1) % 5])
     unknown = loss(jnp.zeros((1, 3, 8)))

@@ -22,7 +22,7 @@ def test_the_special_ids_are_those_of_the_networks():
 
 
 def test_the_vocabulary_fits_the_default_decoder():
-    assert len(words.WORDS) <= sizes.Sizes().vocab_size
+    assert len(words.WORDS) <= sizes.Sizes().decoder.vocab_size
 
 
 def test_an_unknown_word_is_named():

@@ -30,7 +30,8 @@ def fresh():
     """A router before its first step; the commands' tests train, resume and restore."""
     config = get_config("tiny")
     run = config.build()
-    state = jax.jit(lambda key: run.make_learner().init(key, ()))(jax.random.key(0))
+    learner = run.make_learner()
+    state = jax.jit(lambda key: learner.init(key, ()))(jax.random.key(0))
     return running.Trained(config, run, state.params)
 
 

@@ -14,6 +14,7 @@ from m3jax.nn import lora
 from m3jax.ops import paths
 from m3jax.systems import tokcom
 from m3jax.testing import gradients, tiny, traces
+from m3jax.train import learner
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -68,7 +69,7 @@ def test_alignment_reaches_transceivers_and_temperature_but_no_other_stage(
         alignment=tokcom.AlignmentConfig(reconstruction=reconstruction),
     )
     params = drawn(system)
-    grad = jax.jit(jax.grad(system.loss, has_aux=True))
+    grad = jax.jit(jax.grad(learner.training_loss(system), has_aux=True))
     grads, metrics = grad(params, {**BATCH, **CAPTIONS}, jax.random.key(1))
     gradients.assert_finite(grads, "gradient")
     gradients.check_gradients_reach(
@@ -85,7 +86,7 @@ def test_alignment_without_captions_says_what_is_missing():
     _, system = make(stage="alignment")
     params = jax.eval_shape(system.init, jax.random.key(0), BATCH)
     with pytest.raises(ValueError, match="the batch has no image_caption"):
-        jax.eval_shape(system.loss, params, BATCH, jax.random.key(1))
+        jax.eval_shape(learner.training_loss(system), params, BATCH, jax.random.key(1))
 
 
 def test_alignment_without_noise_learns_to_tell_captions_apart():
@@ -96,9 +97,9 @@ def test_alignment_without_noise_learns_to_tell_captions_apart():
 
     @jax.jit
     def step(params, key):
-        (loss, _), grads = jax.value_and_grad(system.loss, has_aux=True)(
-            params, batch, key
-        )
+        (loss, _), grads = jax.value_and_grad(
+            learner.training_loss(system), has_aux=True
+        )(params, batch, key)
         trains = paths.mask(params, trainable)
         move = jax.tree.map(
             lambda p, g, on: p - 0.1 * g if on else p, params, grads, trains
@@ -186,7 +187,9 @@ def test_any_number_of_the_most_important_tokens_can_be_sent(name):
         assert out["channel_uses"].tolist() == [uses] * 4
         assert np.isfinite(out["nll"]).all()
     assert counted.count == 1
-    _, metrics = jax.jit(system.loss)(params, BATCH, jax.random.key(2))
+    _, metrics = jax.jit(learner.training_loss(system))(
+        params, BATCH, jax.random.key(2)
+    )
     assert REALS <= metrics["channel_uses"] <= 6 * REALS // 2
 
 
@@ -205,7 +208,7 @@ def test_the_decoder_is_not_shown_what_was_lost():
 def test_scoring_by_the_first_word_ignores_the_rest():
     _, system = make(scoring="first_word")
     params = drawn(system)
-    loss = jax.jit(system.loss)
+    loss = jax.jit(learner.training_loss(system))
     first = loss(params, BATCH, jax.random.key(0))[0]
     answers = BATCH["answer"].copy()
     answers[:, 1:] = 0
@@ -285,7 +288,9 @@ def test_the_published_sizes_have_the_published_shapes():
         "question": jax.ShapeDtypeStruct((2, 32), jnp.int32),
         "answer": jax.ShapeDtypeStruct((2, 4), jnp.int32),
     }
-    loss, metrics = jax.eval_shape(system.loss, params, batch, jax.random.key(0))
+    loss, metrics = jax.eval_shape(
+        learner.training_loss(system), params, batch, jax.random.key(0)
+    )
     assert loss.shape == () and set(metrics) >= {"answer_loss", "channel_uses"}
     literal = dataclasses.replace(config, stage="alignment", lora=lora.LoraConfig())
     tokcom.make_system(literal)

@@ -15,6 +15,7 @@ from m3jax.foundation import generalist as generalist_lib
 from m3jax.ops import paths
 from m3jax.systems import tokcom
 from m3jax.testing import gradients, tiny, traces
+from m3jax.train import learner
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -79,7 +80,7 @@ def test_the_loss_reaches_every_part_at_every_snr(params, kind, uses):
     """With one trace for all SNRs, and the same number of channel uses."""
     system = tokcom.make_system(make_config(kind=kind))
     calls = [(params, at(snr_db), jax.random.key(1)) for snr_db in SNRS_DB]
-    grad = jax.grad(system.loss, has_aux=True)
+    grad = jax.grad(learner.training_loss(system), has_aux=True)
     for grads, metrics in traces.assert_no_retrace(grad, calls):
         gradients.check_gradients_reach(grads, PARTS)
         gradients.assert_finite(grads, "gradient")
@@ -159,9 +160,9 @@ def test_generated_answers_are_those_that_teacher_forcing_finds_right(analog, pa
 def test_training_draws_snrs_from_its_range(analog, params, changes, snr_db):
     """From a range of one point: that SNR; without the channel: no noise."""
     key = jax.random.key(6)
-    loss, metrics = jax.jit(tokcom.make_system(make_config(**changes)).loss)(
-        params, BATCH, key
-    )
+    loss, metrics = jax.jit(
+        learner.training_loss(tokcom.make_system(make_config(**changes)))
+    )(params, BATCH, key)
     expected = analog[0](params, at(snr_db), jax.random.split(key)[1])
     np.testing.assert_allclose(loss, expected["nll"].mean(), rtol=1e-5)
     assert metrics["channel_uses"] == TOKENS * REALS // 2
@@ -185,7 +186,7 @@ def test_a_learned_codebook_is_trained_with_the_rest(params):
     }
 
     def loss(learned):
-        return system.loss(params | learned, BATCH, jax.random.key(7))
+        return learner.training_loss(system)(params | learned, BATCH, jax.random.key(7))
 
     (total, metrics), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(learned)
     gradients.check_gradients_reach(grads, ["image_link", "audio_link"])
@@ -278,5 +279,7 @@ def test_settings_that_make_no_sense_are_refused_at_once(changes, told):
 def test_the_public_codes_compressor_fits_the_system():
     system = tokcom.make_system(make_config(compressor="stride"))
     shapes = jax.eval_shape(system.init, jax.random.key(0), BATCH)
-    loss, _ = jax.eval_shape(system.loss, shapes, BATCH, jax.random.key(0))
+    loss, _ = jax.eval_shape(
+        learner.training_loss(system), shapes, BATCH, jax.random.key(0)
+    )
     assert loss.shape == ()

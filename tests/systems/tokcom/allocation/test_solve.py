@@ -260,7 +260,7 @@ def test_the_saving_is_that_of_its_records_and_no_drop_loses(solved):
     rows = study.records(saving)
     cost = {(r.variant, r.metric, r.seed): r.value for r in rows}
     assert len(cost) == len(rows) == 8
-    assert {(r.system, r.snr_db, r.unit) for r in rows} == {("tokcom", None, "1")}
+    assert {(r.system, r.at, r.unit) for r in rows} == {("tokcom", (), "1")}
     for metric, found, floor in (
         ("weighted_cost", saving.cost, 0.0),
         ("reducible_cost", saving.reducible, U * 0.4 / 256.0),
