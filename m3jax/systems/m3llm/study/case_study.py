@@ -27,7 +27,7 @@ _STEPS = 10
 
 
 def measure(
-    settings: variants.Settings,
+    programs: training.Programs,
     seed: int,
     trained: training.Trained,
     made: world_lib.World,
@@ -35,7 +35,7 @@ def measure(
     """How much weight each policy gives the two experts, and how often it is right.
 
     Args:
-      settings: of the study.
+      programs: of the study.
       seed: of noise.
       trained: M3LLM's router.
       made: the world.
@@ -47,6 +47,7 @@ def measure(
     own, other = names.index(TASK), names.index(OTHER)
     snrs_db = np.full(len(names), REST_DB, np.float32)
     snrs_db[own], snrs_db[other] = OWN_DB, OTHER_DB
+    settings = programs.settings
     num = settings.world.num_examples
     drawn = experts.draw_examples(num, _SEED, "test", (TASK,), **FOG)
     bank = experts.make_bank(drawn, settings.world.num_passing)
@@ -55,9 +56,9 @@ def measure(
     inner = dataclasses.replace(trained.env.inner, mode="calibrated")
     plain = routing_env.RoutingEnv(inner)
     routed = dataclasses.replace(trained.env, inner=inner)
-    player = playing.make_player(plain, playing.reference(plain), num, _STEPS)
+    player = programs.player(plain, None, num, _STEPS)
     acts = {name: (player, i, None) for i, name in enumerate(playing.REFERENCES)}
-    player = playing.make_player(routed, trained.act, num, _STEPS)
+    player = programs.player(routed, trained.act, num, _STEPS)
     acts[variants.FULL] = player, trained.actor, trained.params.filter
     rows = []
     for name, (play, actor, filtered) in acts.items():

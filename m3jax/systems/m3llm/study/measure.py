@@ -65,7 +65,7 @@ def references(
     settings, made = programs.settings, programs.world(config.copies)
     env, _ = world_lib.make_env(made, False, True, seed)
     params = routing_env.Params(made.params, made.test_bank)
-    player = programs.reference_player(env)
+    player = programs.player(env, None, settings.test_envs, settings.world.num_steps)
     rows, arrays, played = [], {}, None
     for number, name in enumerate(playing.REFERENCES):
 

@@ -56,7 +56,7 @@ class Programs:
     def __init__(self, settings: variants.Settings):
         self.settings = settings
         self.world = functools.cache(self._make_world)
-        self.reference_player = functools.cache(self._make_reference_player)
+        self.player = functools.cache(self._make_player)
         self._made: dict[str, _Compiled] = {}
         self._inits: dict[str, Callable[..., base.TrainState]] = {}
 
@@ -83,10 +83,16 @@ class Programs:
             )
         return self._made[key]._replace(init=init)
 
-    def _make_reference_player(self, env: routing_env.RoutingEnv) -> playing.Player:
-        """The policies that do not learn, compiled once for all seeds and worlds."""
-        sizes = self.settings.test_envs, self.settings.world.num_steps
-        return playing.make_player(env, playing.reference(env), *sizes)
+    def _make_player(
+        self,
+        env: routing_env.RoutingEnv,
+        act: playing.Act | None,
+        num_envs: int,
+        num_steps: int,
+    ) -> playing.Player:
+        """Compiled once for all seeds; None plays the policies that do not learn."""
+        act = playing.reference(env) if act is None else act
+        return playing.make_player(env, act, num_envs, num_steps)
 
 
 def train(programs: Programs, variant: variants.Variant, seed: int) -> Trained:

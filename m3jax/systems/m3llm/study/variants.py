@@ -101,10 +101,12 @@ class Settings:
       burst_share: of the links that it hits.
       failure_at: step of the failure in its test.
       end_to_end: of that router; as many environment steps as CE-SAC.
+      left_out: variants that no claim rests on and that are not run.
       compiles_quickly: programs that run slower; right for a few steps.
     """
 
     num_seeds: int = 5
+    left_out: tuple[str, ...] = ()
     world: world_lib.WorldConfig = dataclasses.field(
         default_factory=lambda: world_lib.WorldConfig(copies=2)
     )
@@ -135,6 +137,11 @@ class Settings:
         default_factory=lambda: end_to_end_lib.Config(collect_steps=5, chunk=5)
     )
     compiles_quickly: bool = False
+
+    @property
+    def variants(self) -> dict[str, Variant]:
+        """Those that are run, by name."""
+        return {n: v for n, v in VARIANTS.items() if n not in self.left_out}
 
     def world_of(self, variant: Variant) -> world_lib.WorldConfig:
         """The world that a variant learns in."""
@@ -168,6 +175,7 @@ def smoke() -> Settings:
     """The same study in seconds: two seeds, tiny networks, hardly trained."""
     return Settings(
         num_seeds=2,
+        left_out=(SPLIT, FAR),
         world=world_lib.WorldConfig(
             num_examples=4,
             num_steps=16,

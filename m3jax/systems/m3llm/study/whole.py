@@ -30,13 +30,14 @@ class M3llmStudy:
     def __init__(self, settings: variants.Settings):
         self._settings = settings
         self._programs = training.Programs(settings)
-        made = {n: dataclasses.asdict(v) for n, v in variants.VARIANTS.items()}
+        made = {n: dataclasses.asdict(v) for n, v in settings.variants.items()}
         self.settings = {**typed_json.to_json(settings), "variants": made}
 
     def units(self) -> list[study_lib.Unit]:
         """Every variant, the references and the forecasts, at each seed."""
-        programs = {n: v.program for n, v in variants.VARIANTS.items()}
-        weights = {n: v.weight for n, v in variants.VARIANTS.items()}
+        chosen = self._settings.variants
+        programs = {n: v.program for n, v in chosen.items()}
+        weights = {n: v.weight for n, v in chosen.items()}
         weights |= {variants.REFERENCES: 0.5, variants.REFERENCES + variants.ALONE: 0.2}
         weights |= {variants.LINEAR: 0.2, variants.BURSTY: 0.2}
         return [
@@ -71,7 +72,7 @@ class M3llmStudy:
         trained = training.train(self._programs, variant, seed)
         rows, arrays = measure.router(settings, name, seed, trained, world)
         if not variant.has_copies:
-            rows += case_study.measure(settings, seed, trained, world)
+            rows += case_study.measure(self._programs, seed, trained, world)
         return study_lib.UnitResult(rows, trained.curves, arrays)
 
     def conclude(self, results: study_lib.Results) -> list[base.Record]:
