@@ -28,8 +28,10 @@ SNR_DB ?= -10:25:2.5,inf
 NUM_EXAMPLES ?= 1300
 NUM_SEEDS ?= 5
 EXPERTS := recognise count compare document chart sign lesion all
-# One process per core up to four; a file's tests stay together and share fixtures.
-PYTEST ?= $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
+# One process per core up to four; a file's tests stay together and share fixtures. Files
+# come in their order, in which the last ones are short.
+PYTEST ?= $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
+	--no-loadscope-reorder
 
 .PHONY: help setup train test test-all lint format bench docs audit pretrain
 .PHONY: pretrain-experts clean

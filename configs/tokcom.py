@@ -90,8 +90,8 @@ def _tiny() -> supervised.Supervised:
     return supervised.Supervised(
         system=tokcom.Config(
             sizes=tiny.scene_sizes(),
+            modalities=("image",),
             num_image_tokens=4,
-            num_audio_tokens=2,
             num_reals=4,
             receiver_dim=8,
         ),

@@ -130,13 +130,19 @@ def test_a_swept_float_reaches_each_run_of_a_shared_program(config, tmp_path):
 
 
 def test_a_shared_training_that_was_broken_off_goes_on(config, tmp_path, monkeypatch):
-    whole = run_grid(config, tmp_path / "whole", shared=True)
+    def run():
+        points, options = {"train.seed": (0, 1)}, {"shared": True}
+        options["show_progress"] = False
+        return sweeping.run(config, points, tmp_path, GRID, **options)
+
     monkeypatch.setattr(together, "_write_run", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):  # all steps are taken, no run is written
-        run_grid(config, tmp_path / "parts", shared=True)
-    assert list((tmp_path / "parts" / ".together").iterdir())
+        run()
+    (kept,) = (tmp_path / ".together").iterdir()
+    assert workdir.newest_step(kept) == config.train.steps
     monkeypatch.undo()
-    assert run_grid(config, tmp_path / "parts", shared=True) == whole
+    assert {row.seed for row in run()} == {0, 1}
+    assert not list((tmp_path / ".together").iterdir())
 
 
 def test_a_grid_with_one_bad_point_trains_nothing(config, tmp_path):

@@ -20,14 +20,22 @@ CASES = {
         for path in sorted((ROOT / "configs").glob("*.py"))
     },
     "mine": (("--package=mine", "--config=mine/config.py"), OWN),
+    "end_to_end": (("--config=configs/m3llm.py:tiny_end_to_end",), ROOT),
 }
+# Its experts are measured first, which takes a minute.
+SLOW = {"end_to_end"}
 HAS_LINK = set(CASES) - {"generalist"}
 GRID = ("--num_seeds=1", "--num_examples=13")
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+        for name in CASES
+    ]
+)
 def name(request):
     return request.param
 

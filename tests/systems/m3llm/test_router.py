@@ -111,18 +111,28 @@ def test_end_to_end_needs_experts():
         config.build().make_learner().init(jax.random.key(0), ())
 
 
-def test_one_chunk_of_the_published_sizes_runs():
+@pytest.fixture
+def published():
+    """The published sizes, few of whatever takes time."""
     config = get_config("paper")
     sac = config.agent.sac
     assert (sac.discount, sac.learning_rate) == (0.99, 7e-4)
     assert config.agent.last_temperature == 0.1
-    # A thousand steps take their time; two are enough to see that all fits.
     sac.chunk, sac.capacity, sac.warmup = 2, 64, 8
     config.world.num_examples = 2
-    around = router.surround(config)
+    return config
+
+
+def test_the_published_sizes_have_the_published_state(published):
+    around = router.surround(published)
     space = around.env.observation_space(around.params)
     assert space["observation"].shape == (1852,)
     assert around.env.action_space(around.params).shape == (2, 7)
+
+
+@pytest.mark.slow
+def test_one_chunk_of_the_published_sizes_runs(published):
+    config = published
     learner = config.build().make_learner()
 
     def chunk(key):
