@@ -7,20 +7,20 @@ import numpy as np
 
 from m3jax import base
 from m3jax.systems.m3llm import end_to_end
-from m3jax.systems.m3llm import experts as specialists
+from m3jax.systems.m3llm import experts
 
 _BATCHES = (32, 100)
 """Situations that are answered at once: few, or many."""
 
 
-def say(pool: specialists.Pool, drawn: specialists.Examples) -> end_to_end.Said:
+def say(pool: experts.Pool, drawn: experts.Examples) -> end_to_end.Said:
     """What experts say of examples, on the device."""
-    tokens = specialists.encode_examples(pool, drawn)
+    tokens = experts.encode_examples(pool, drawn)
     return jax.device_put(end_to_end.Said(tokens, drawn.question, drawn.answer))
 
 
 def measure_experts(
-    pool: specialists.Pool, said: end_to_end.Said, snrs_db: tuple[float, ...]
+    pool: experts.Pool, said: end_to_end.Said, snrs_db: tuple[float, ...]
 ) -> np.ndarray:
     """Accuracy of one expert alone over its link.
 
@@ -44,7 +44,7 @@ def measure_experts(
 
 
 def answer(
-    pool: specialists.Pool,
+    pool: experts.Pool,
     said: end_to_end.Said,
     weights: np.ndarray,
     snr_db: np.ndarray | float,
@@ -60,7 +60,7 @@ def answer(
 
 
 def answer_rows(
-    pool: specialists.Pool,
+    pool: experts.Pool,
     said: end_to_end.Said,
     task: np.ndarray,
     example: np.ndarray,
