@@ -98,8 +98,9 @@ def run(
         raise Stopped(stop, pathlib.Path(directory)) from stop
     with progress.Bar("evaluating", len(points), "run", shown=show_progress) as bar:
         for number, point in enumerate(points):
-            rows += _measure(point, grid, functools.partial(_tell_share, bar, number))
-    return _once(rows)
+            tell = functools.partial(_tell_share, bar, number)
+            _add(rows, _measure(point, grid, tell), _variant(point.fields))
+    return rows
 
 
 def _tell_steps(bar: progress.Bar, before: int, together: int, step: int) -> None:
@@ -210,10 +211,19 @@ def _measure(point: Point, grid: base.Grid, tell: base.Tell) -> list[base.Record
     return means + others
 
 
-def _once(rows: Sequence[base.Record]) -> list[base.Record]:
-    """What runs are compared with is the same beside each of them: it counts once."""
-    found = {row._replace(value=0.0): row for row in rows}
-    return list(found.values())
+def _add(rows: list[base.Record], more: Sequence[base.Record], name: str) -> None:
+    """Adds a point's rows; what runs are compared with counts once where it is one.
+
+    Where it depends on the point, as a reference policy in another world does, its name
+    tells the point.
+    """
+    known = {row._replace(value=0.0): row.value for row in rows}
+    for row in more:
+        value = known.get(row._replace(value=0.0), row.value)
+        if value != row.value:
+            row = row._replace(variant=f"{row.variant} ({name})")
+        if row._replace(value=0.0) not in known:
+            rows.append(row)
 
 
 def _variant(point: Mapping[str, Any]) -> str:

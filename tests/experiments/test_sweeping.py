@@ -162,6 +162,10 @@ def test_what_runs_are_compared_with_counts_once():
     at = axes.at(snr_db=0)
     ours = [base.Record("s", "v", at, seed, "m", 0.1 * seed, "1") for seed in (0, 1)]
     floor = base.Record("s", "chance", (), 0, "m", 0.5, "1")
-    assert sweeping._once([ours[0], floor, ours[1], floor]) == [
-        *(ours[0], floor, ours[1])
-    ]
+    rows = []
+    sweeping._add(rows, [ours[0], floor], "x=1")
+    sweeping._add(rows, [ours[1], floor], "x=1")
+    assert rows == [ours[0], floor, ours[1]]
+    other = floor._replace(value=0.7)
+    sweeping._add(rows, [other], "x=2")
+    assert rows[3:] == [other._replace(variant="chance (x=2)")]

@@ -6,8 +6,7 @@ import jax
 import numpy as np
 
 from m3jax import base
-from m3jax.systems.m3llm import end_to_end
-from m3jax.systems.m3llm import experts
+from m3jax.systems.m3llm import end_to_end, experts
 
 _BATCHES = (32, 100)
 """Situations that are answered at once: few, or many."""
