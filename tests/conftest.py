@@ -6,7 +6,6 @@ import math
 import os
 import pathlib
 import platform
-import resource
 from collections.abc import Iterator
 
 import jax
@@ -24,8 +23,8 @@ if QUICK not in (flags := os.environ.get("XLA_FLAGS", "")):
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 jax.config.update("jax_disable_most_optimizations", True)
 
-# Bytes; a process that has imported everything takes three quarters of it.
-FORGETS_FROM = 0.9e9
+# Bytes; a process that has imported everything takes three quarters of the first.
+MUCH, TOO_MUCH = 0.9e9, 1.6e9
 
 # Tracing makes objects by the million, few of them garbage in cycles: JAX's traces
 # are looked through far less often than Python would.
@@ -38,31 +37,47 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def resident() -> float:
+    """Bytes of memory that this process takes; where no system tells, `MUCH`."""
+    try:
+        pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return MUCH
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class Memory:
+    """Forgets what was compiled before it fills gigabytes: 1 MB a program.
+
+    Between two files if there is much of it, as the next one may need the same small
+    programs; within a file only if there is far too much, as its tests share programs.
+    """
+
+    def __init__(self):
+        self._file = ""
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Before every test, those in docstrings too."""
+        file = nodeid.split("::")[0]
+        limit = TOO_MUCH if file == self._file else MUCH
+        self._file = file
+        if resident() < limit:
+            return
+        jax.clear_caches()
+        gc.collect()
+        if platform.libc_ver()[0] == "glibc":  # keeps what is freed unless told not to
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hooks of a conftest.py itself see no tests outside its folder."""
+    config.pluginmanager.register(Memory())
+
+
 @pytest.fixture
 def key() -> jax.Array:
     """The root key of a test; split it, or fold a number in, for more."""
     return jax.random.key(0)
-
-
-def resident() -> float:
-    """Bytes of memory that this process takes; where no system tells, too many."""
-    try:
-        pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return math.inf
-    return pages * resource.getpagesize()
-
-
-@pytest.fixture(autouse=True, scope="module")
-def memory_returned() -> Iterator[None]:
-    """Forgets what was compiled before it fills gigabytes: 1 MB a program."""
-    yield
-    if resident() < FORGETS_FROM:
-        return  # the next modules may need the same small programs
-    jax.clear_caches()
-    gc.collect()
-    if platform.libc_ver()[0] == "glibc":  # keeps what is freed unless told not to
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope="module")
