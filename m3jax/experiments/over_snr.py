@@ -18,7 +18,7 @@ from m3jax.train import config as train_config
 ANSWER = "answer"
 DEFAULT_SNRS_DB = snr_grid.parse_range("-10:25:2.5,inf")
 _GUESSES = {"question only": baselines.question_only, "chance": baselines.chance}
-_SEARCHED = ("question", "answer")
+_GUESSED_FROM = ("question", "answer")
 """What a guesser sees of an example."""
 
 
@@ -131,7 +131,7 @@ class OverSnr:
     def _arrays(
         self, system: base.System, data: contract.DataConfig, split: str, limit
     ) -> dict[str, Any]:
-        names = dict.fromkeys((*system.reads, *_SEARCHED))
+        names = dict.fromkeys((*system.reads, *_GUESSED_FROM))
         if data.groups:
             names[data.group_key] = None
         known = [name for name in names if name in data.features]
@@ -139,7 +139,7 @@ class OverSnr:
 
     def _guesses(self, config, data, test) -> list[base.Record]:
         """Chance and question-only accuracy on the same examples, at no SNR."""
-        wanted = (*_SEARCHED, data.group_key)
+        wanted = (*_GUESSED_FROM, data.group_key)
         if not data.groups or not all(name in data.features for name in wanted):
             return []
         train = pipeline.as_arrays(data.source("train"), None, wanted)

@@ -19,7 +19,6 @@ from m3jax.evals import records
 from m3jax.experiments import contract, fields, running, together
 from m3jax.train import interrupts, progress, workdir
 
-SEED = "train.seed"
 _TOGETHER = "together"
 
 
@@ -163,7 +162,7 @@ def _groups(
 
 
 def _pays(config: contract.Experiment, shared: bool | None) -> bool:
-    """On a CPU, which a single run fills, side by side is slower for large batches."""
+    """Whether to share: if nobody says, not on a CPU, which one run of batches fills."""
     if shared is not None:
         return shared
     return jax.default_backend() != "cpu" or config.build().batches is None
@@ -228,5 +227,9 @@ def _add(rows: list[base.Record], more: Sequence[base.Record], name: str) -> Non
 
 def _variant(point: Mapping[str, Any]) -> str:
     """Name of a point without its seed."""
-    parts = [f"{path.split('.')[-1]}={v}" for path, v in point.items() if path != SEED]
+    parts = [
+        f"{path.split('.')[-1]}={v}"
+        for path, v in point.items()
+        if path != together.SEED
+    ]
     return ", ".join(parts) or "tuned"

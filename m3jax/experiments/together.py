@@ -18,7 +18,8 @@ from m3jax import base
 from m3jax.experiments import contract, fields
 from m3jax.train import checkpoints, loop, metrics, sources, typed_json, workdir
 
-_SEED = "train.seed"
+SEED = "train.seed"
+"""The field in which runs of one variant differ."""
 _AXES = base.TrainState(step=None, params=0, opt_state=0, extra=0)
 
 
@@ -43,7 +44,7 @@ def can_share(config: contract.Experiment, paths: Sequence[str]) -> bool:
     """
     if config.train.evaluate_every:
         return False  # the best step of each is another one
-    floats = [path for path in paths if path != _SEED]
+    floats = [path for path in paths if path != SEED]
     if not all(type(fields.get(config, path)) is float for path in floats):
         return False
     if not floats:
@@ -84,7 +85,7 @@ def train(
     runs = [config.build() for config in configs]
     folder = pathlib.Path(together).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    floats = [path for path in paths if path != _SEED]
+    floats = [path for path in paths if path != SEED]
     values = {
         path: np.array([fields.get(config, path) for config in configs], np.float32)
         for path in floats
