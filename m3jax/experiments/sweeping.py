@@ -162,7 +162,7 @@ def _groups(
 
 
 def _pays(config: contract.Experiment, shared: bool | None) -> bool:
-    """Whether to share: if nobody says, not on a CPU, which one run of batches fills."""
+    """Whether to share: by default not on a CPU, which one run of batches fills."""
     if shared is not None:
         return shared
     return jax.default_backend() != "cpu" or config.build().batches is None
