@@ -75,7 +75,9 @@ def make_learner(
         optimizer = optimizers.make_optimizer(config, steps, state.params, trainable)
         # Zeros stand for the frozen gradients; being unused, they are never computed.
         full_grads = paths.merge(grads, jax.tree.map(jnp.zeros_like, state.params))
-        updates, opt_state = optimizer.update(full_grads, state.opt_state, state.params)
+        updates, opt_state = optimizer.update(
+            full_grads, state.opt_state, state.params, value=value
+        )
         updated = optax.apply_updates(trained, paths.select(updates, trains))
         params = paths.merge(updated, state.params)
         metrics = {**metrics, "loss": value, "grad_norm": optax.tree.norm(grads)}

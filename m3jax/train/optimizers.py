@@ -11,7 +11,8 @@ from m3jax import base
 from m3jax.ops import paths, tracing
 
 NAMES = ("adamw", "muon")
-SCHEDULES = ("cosine", "constant")
+SCHEDULES = ("cosine", "constant", "plateau")
+_PLATEAU_STEPS = 10  # losses of so many updates are averaged before they are compared
 # Tables of vectors: a step of equal size in every direction means nothing there.
 _NOT_MUON = ("embedding", "position_embed", "head", "queries")
 
@@ -27,8 +28,12 @@ class OptimizerConfig:
         weight matrices and leaves all other arrays to AdamW.
       learning_rate: the highest learning rate of AdamW.
       muon_learning_rate: the highest learning rate of Muon's matrices.
-      schedule: after the warm-up, "cosine" (down to zero) or "constant".
-      warmup_steps: steps over which the learning rate rises linearly from zero.
+      schedule: after the warm-up, "cosine" (down to zero), "constant", or "plateau",
+        which multiplies the rate by ``plateau_factor`` whenever the training loss, as a
+        mean over ten updates, has not fallen for ``plateau_patience`` updates.
+      plateau_factor, plateau_patience: of that schedule.
+      warmup_steps: updates over which the learning rate rises linearly from zero.
+      accumulate: steps whose gradients are averaged for an update.
       weight_decay: decoupled decay, of arrays with two or more axes alone.
       clip_norm: largest global norm of the gradient of what trains; inf for none.
       b1: decay of the mean of gradients.
@@ -39,7 +44,10 @@ class OptimizerConfig:
     learning_rate: float = 1e-3
     muon_learning_rate: float = 5e-3
     schedule: str = "cosine"
+    plateau_factor: float = 0.8
+    plateau_patience: int = 50
     warmup_steps: int = 0
+    accumulate: int = 1
     weight_decay: float = 1e-4
     clip_norm: float = 1.0
     b1: float = 0.9
@@ -55,7 +63,10 @@ class OptimizerConfig:
             "learning_rate": math.isfinite(given.learning_rate)
             and given.learning_rate > 0,
             "schedule": given.schedule in SCHEDULES,
+            "plateau_factor": 0 < given.plateau_factor < 1,
+            "plateau_patience": given.plateau_patience >= 1,
             "warmup_steps": given.warmup_steps >= 0,
+            "accumulate": given.accumulate >= 1,
             "weight_decay": math.isfinite(given.weight_decay)
             and given.weight_decay >= 0,
             "clip_norm": given.clip_norm > 0,
@@ -67,7 +78,10 @@ class OptimizerConfig:
             "muon_learning_rate": "a finite number above 0",
             "learning_rate": "a finite number above 0",
             "schedule": "one of " + ", ".join(SCHEDULES),
+            "plateau_factor": "in (0, 1)",
+            "plateau_patience": "1 or more",
             "warmup_steps": "0 or more",
+            "accumulate": "1 or more",
             "weight_decay": "a finite number, 0 or more",
             "clip_norm": "above 0 (inf for no clipping)",
             "b1": "in [0, 1)",
@@ -88,7 +102,7 @@ def make_schedule(
 
     Args:
       config: the optimizer's config.
-      steps: length of the whole run; "cosine" reaches zero there.
+      steps: updates of the whole run; "cosine" reaches zero there.
       peak: the highest learning rate; None takes the config's.
 
     Returns:
@@ -122,20 +136,37 @@ def make_optimizer(
         are frozen and cost neither gradient nor optimizer state.
 
     Returns:
-      A transformation of updates shaped like ``params``. It holds state for trainable
-      arrays alone and returns zero updates for the frozen ones.
+      A transformation of updates shaped like ``params``, whose ``update`` takes the
+      loss as ``value``. It holds state for trainable arrays alone and returns zero
+      updates for the frozen ones.
 
     Raises:
       ValueError: a field makes no sense, or ``trainable`` matches no path.
     """
     config.validate()
     trains = paths.mask(params, trainable)
-    descend = _muon(config, steps) if config.name == "muon" else _adamw(config, steps)
+    updates = -(-steps // config.accumulate)
+    make = _muon if config.name == "muon" else _adamw
     clip = optax.clip_by_global_norm(config.clip_norm)
+    descend = optax.chain(clip, make(config, updates), *_plateau(config))
+    if config.accumulate > 1:
+        descend = optax.MultiSteps(descend, config.accumulate).gradient_transformation()
     return optax.partition(
-        {"trains": optax.chain(clip, descend), "frozen": optax.set_to_zero()},
+        {"trains": descend, "frozen": optax.set_to_zero()},
         jax.tree.map(lambda trained: "trains" if trained else "frozen", trains),
     )
+
+
+def _plateau(config: OptimizerConfig) -> list[optax.GradientTransformation]:
+    if config.schedule != "plateau":
+        return []
+    return [
+        optax.contrib.reduce_on_plateau(
+            config.plateau_factor,
+            patience=-(-config.plateau_patience // _PLATEAU_STEPS),
+            accumulation_size=_PLATEAU_STEPS,
+        )
+    ]
 
 
 def _adamw(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:

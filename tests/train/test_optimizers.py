@@ -1,8 +1,11 @@
 """The optimizer clips, decays and freezes what it says it does."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from m3jax.train import optimizers
@@ -151,3 +154,46 @@ def test_stacked_biases_and_scales_do_not_decay():
     np.testing.assert_allclose(updates["layers"]["kernel"], -0.05, rtol=1e-6)
     assert not np.any(updates["layers"]["bias"])
     assert not np.any(updates["norm"]["scale"])
+
+
+def test_accumulated_gradients_are_one_update_by_their_mean():
+    config = optimizers.OptimizerConfig(
+        schedule="constant", weight_decay=0.0, clip_norm=float("inf")
+    )
+    params, grads = {"w": jnp.array([1.0, -2.0])}, [3.0, 1.0]
+    apart = optimizers.make_optimizer(
+        dataclasses.replace(config, accumulate=2), 4, params
+    )
+    state, moved = apart.init(params), params
+    for scale in grads:
+        updates, state = apart.update(
+            {"w": jnp.array([scale, 0.5])}, state, moved, value=jnp.float32(1.0)
+        )
+        moved = optax.apply_updates(moved, updates)
+    whole = optimizers.make_optimizer(config, 4, params)
+    updates, _ = whole.update(
+        {"w": jnp.array([2.0, 0.5])}, whole.init(params), params, value=jnp.float32(1.0)
+    )
+    np.testing.assert_allclose(
+        moved["w"], optax.apply_updates(params, updates)["w"], rtol=1e-6
+    )
+
+
+def test_plateau_lowers_the_rate_when_the_loss_stays_and_not_while_it_falls():
+    config = optimizers.OptimizerConfig(
+        schedule="plateau", plateau_factor=0.5, plateau_patience=20, weight_decay=0.0
+    )
+    params = {"w": jnp.ones(())}
+    optimizer = optimizers.make_optimizer(config, 100, params)
+
+    def last_step(losses):
+        state = optimizer.init(params)
+        for loss in losses:
+            updates, state = optimizer.update(
+                {"w": jnp.ones(())}, state, params, value=jnp.float32(loss)
+            )
+        return -float(updates["w"])
+
+    falling = last_step(np.linspace(2.0, 1.0, 45))
+    assert falling == pytest.approx(config.learning_rate, rel=1e-3)
+    assert last_step(np.ones(45)) == pytest.approx(falling / 2, rel=1e-3)
