@@ -1,6 +1,7 @@
 """Writes a data set to disk and says what it cost.
 
 python launch/prepare_data.py --config=laptop --data_dir=data
+python launch/prepare_data.py --dataset=edge_text --config=smoke
 """
 
 import time
@@ -9,8 +10,14 @@ import cli
 from absl import flags
 
 from m3jax.data import prepare
+from m3jax.data.edgescenes import builder as edgescenes
+from m3jax.data.edgetext import builder as edgetext
 
-_CONFIG = flags.DEFINE_string("config", "laptop", "smoke, laptop or video")
+_SETS = {made.name: made for made in (edgescenes.EdgeScenes, edgetext.EdgeText)}
+_DATASET = flags.DEFINE_enum("dataset", "edge_scenes", list(_SETS), "the set")
+_CONFIG = flags.DEFINE_string(
+    "config", "laptop", "smoke or laptop; of edge_scenes also video"
+)
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "where sets live; $M3JAX_DATA_DIR or ~/.cache/m3jax/data if unset"
 )
@@ -19,7 +26,7 @@ _DATA_DIR = flags.DEFINE_string(
 def main() -> None:
     """Prepares the set that the flags name."""
     start = time.time()
-    builder = prepare.prepare(_CONFIG.value, _DATA_DIR.value)
+    builder = prepare.prepare(_CONFIG.value, _DATA_DIR.value, _SETS[_DATASET.value])
     seconds = time.time() - start
     size = sum(split.num_examples for split in builder.info.splits.values())
     files = [path for path in builder.data_path.iterdir() if path.is_file()]

@@ -1,4 +1,4 @@
-"""Writes EdgeScenes to disk once, and refuses to read a copy that is damaged."""
+"""Writes a generated data set once, and refuses to read a copy that is damaged."""
 
 import contextlib
 import fcntl
@@ -8,14 +8,33 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import Iterator
+from typing import Any, Protocol
 
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
 from m3jax.data.edgescenes import builder as edgescenes
 
-_BYTES_PER_EXAMPLE = 12_000  # a generous guess, to see a full disk coming
-_BYTES_PER_CLIP = 12_000
+
+class Variant(Protocol):
+    """What ``prepare`` asks of a set's ``tfds.core.BuilderConfig``."""
+
+    name: str
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Split -> number of examples."""
+
+    @property
+    def num_bytes(self) -> int:
+        """About what the set takes on disk, to see a full disk coming."""
+
+    def recipe(self) -> dict[str, Any]:
+        """All that decides the content of the set, as JSON values."""
+
+
+Builder = type[tfds.core.GeneratorBasedBuilder]
+"""A class of builders whose configs are all a ``Variant``."""
 
 
 def default_data_dir() -> pathlib.Path:
@@ -24,18 +43,20 @@ def default_data_dir() -> pathlib.Path:
 
 
 def prepare(
-    config: str | edgescenes.EdgeScenesConfig = "laptop",
+    config: str | Variant = "laptop",
     data_dir: str | os.PathLike | None = None,
-) -> edgescenes.EdgeScenes:
-    """Makes sure that a variant of EdgeScenes is on disk, and opens it.
+    dataset: Builder = edgescenes.EdgeScenes,
+) -> tfds.core.GeneratorBasedBuilder:
+    """Makes sure that a variant of a set is on disk, and opens it.
 
     What is there already is checked and used. Several processes may ask for the same
     set at once: one writes, the others wait. A killed run leaves nothing behind that a
     later one would read.
 
     Args:
-      config: "smoke", "laptop", "video", or a configuration of your own.
+      config: "smoke", "laptop", another variant's name, or a configuration of your own.
       data_dir: where the sets live; ``default_data_dir()`` if None.
+      dataset: the set, by its class of TFDS builders.
 
     Returns:
       The TFDS builder; ``builder.as_data_source("train")`` reads a split.
@@ -49,24 +70,25 @@ def prepare(
       >>> len(prepare("smoke").as_data_source("train"))  # doctest: +SKIP
       512
     """
-    names = [known.name for known in edgescenes.EdgeScenes.BUILDER_CONFIGS]
+    names = [known.name for known in dataset.BUILDER_CONFIGS]
     if isinstance(config, str) and config not in names:
-        raise ValueError(f"EdgeScenes has no config {config!r}; choose one of {names}")
+        raise ValueError(
+            f"{dataset.__name__} has no config {config!r}; choose one of {names}"
+        )
     name = config if isinstance(config, str) else config.name
     root = pathlib.Path(data_dir or default_data_dir()).expanduser().absolute()
-    version = str(edgescenes.EdgeScenes.VERSION)
-    folder = root / edgescenes.EdgeScenes.name / name / version
+    folder = root / dataset.name / name / str(dataset.VERSION)
     if not folder.exists():
         with _locked(folder.parent):
             if not folder.exists():  # another process may have written it meanwhile
-                _write(config, root, folder)
-    return _open(config, root, folder)
+                _write(dataset, config, root, folder)
+    return _open(dataset, config, root, folder)
 
 
-def _builder(config, root: pathlib.Path) -> edgescenes.EdgeScenes:
-    return edgescenes.EdgeScenes(
-        config=config, data_dir=root, file_format="array_record"
-    )
+def _builder(
+    dataset: Builder, config: str | Variant, root: pathlib.Path
+) -> tfds.core.GeneratorBasedBuilder:
+    return dataset(config=config, data_dir=root, file_format="array_record")
 
 
 @contextlib.contextmanager
@@ -85,12 +107,14 @@ def _locked(folder: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def _write(config, root: pathlib.Path, folder: pathlib.Path) -> None:
+def _write(
+    dataset: Builder, config: str | Variant, root: pathlib.Path, folder: pathlib.Path
+) -> None:
     """Writes into a temporary folder, which TFDS renames when all is there."""
     for remains in folder.parent.glob(f"incomplete.*_{folder.name}"):
         shutil.rmtree(remains)  # of a killed run, for we hold the lock
-    builder = _builder(config, root)
-    _check_room(builder.builder_config, folder.parent)
+    builder = _builder(dataset, config, root)
+    _check_room(builder, folder.parent)
     tfds.disable_progress_bar()  # the builder shows its own
     with (
         tempfile.TemporaryDirectory() as downloads,  # TFDS insists on such a folder
@@ -102,22 +126,24 @@ def _write(config, root: pathlib.Path, folder: pathlib.Path) -> None:
         )
 
 
-def _check_room(config: edgescenes.EdgeScenesConfig, folder: pathlib.Path) -> None:
-    each = _BYTES_PER_EXAMPLE + _BYTES_PER_CLIP * config.settings.video
-    need, free = each * sum(config.sizes.values()), shutil.disk_usage(folder).free
+def _check_room(builder: tfds.core.GeneratorBasedBuilder, folder: pathlib.Path) -> None:
+    config = builder.builder_config
+    need, free = config.num_bytes, shutil.disk_usage(folder).free
     if free < need:
         raise OSError(
-            f"EdgeScenes {config.name} needs about {need / 1e6:.0f} MB and {folder} "
-            f"has {free / 1e6:.0f} MB left: make room, pass another data_dir or set "
-            "M3JAX_DATA_DIR"
+            f"{type(builder).__name__} {config.name} needs about {need / 1e6:.0f} MB "
+            f"and {folder} has {free / 1e6:.0f} MB left: make room, pass another "
+            "data_dir or set M3JAX_DATA_DIR"
         )
 
 
-def _open(config, root: pathlib.Path, folder: pathlib.Path) -> edgescenes.EdgeScenes:
+def _open(
+    dataset: Builder, config: str | Variant, root: pathlib.Path, folder: pathlib.Path
+) -> tfds.core.GeneratorBasedBuilder:
     """Opens the copy on disk, having seen that every record of the recipe is there."""
     mend = "delete this folder and run the command again to make it anew"
     try:
-        builder = _builder(config, root)
+        builder = _builder(dataset, config, root)
     except Exception as error:  # a damaged file makes TFDS raise anything
         raise ValueError(
             f"{folder} is damaged (its description can't be read: {error}); {mend}"
@@ -133,7 +159,9 @@ def _open(config, root: pathlib.Path, folder: pathlib.Path) -> edgescenes.EdgeSc
     return builder
 
 
-def _fault(builder: edgescenes.EdgeScenes, sizes: dict[str, int]) -> str | None:
+def _fault(
+    builder: tfds.core.GeneratorBasedBuilder, sizes: dict[str, int]
+) -> str | None:
     """Says what is missing from the files, if anything."""
     if not (builder.data_path / "metadata.json").exists():
         return "metadata.json is missing"

@@ -12,6 +12,9 @@ import tqdm
 
 from m3jax.data.edgescenes import examples, scenes
 
+_BYTES_PER_EXAMPLE = 12_000  # a generous guess, to see a full disk coming
+_BYTES_PER_CLIP = 12_000
+
 
 @dataclasses.dataclass(eq=False)
 class EdgeScenesConfig(tfds.core.BuilderConfig):
@@ -37,6 +40,12 @@ class EdgeScenesConfig(tfds.core.BuilderConfig):
             "validation": self.num_validation,
             "test": self.num_test,
         }
+
+    @property
+    def num_bytes(self) -> int:
+        """About what the set takes on disk."""
+        each = _BYTES_PER_EXAMPLE + _BYTES_PER_CLIP * self.settings.video
+        return each * sum(self.sizes.values())
 
     def recipe(self) -> dict:
         """All that decides the content of the set, as JSON values."""

@@ -74,19 +74,13 @@ def encode(scene: dict) -> dict[str, np.ndarray]:
       ValueError: a text is too long or has a word outside the vocabulary.
     """
     ids = {
-        "question": _pad(words.encode(scene["question"]), scenes.QUESTION_LENGTH),
-        "answer": _pad(
+        "question": words.pad(words.encode(scene["question"]), scenes.QUESTION_LENGTH),
+        "answer": words.pad(
             [*words.encode(scene["answer"]), words.EOS], scenes.ANSWER_LENGTH
         ),
         "skill": np.int32(scenes.SKILLS.index(scene["skill"])),
     }
     return {name: ids.get(name, scene[name]) for name in FEATURES if name in scene}
-
-
-def _pad(ids: list[int], length: int) -> np.ndarray:
-    if len(ids) > length:
-        raise ValueError(f"{words.decode(ids)!r} is longer than {length} words")
-    return np.array(ids + [words.PAD] * (length - len(ids)), np.int32)
 
 
 def record(

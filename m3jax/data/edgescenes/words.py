@@ -1,6 +1,10 @@
 """The closed vocabulary of EdgeScenes and its word tokenizer."""
 
-PAD, BOS, EOS = 0, 1, 2
+import numpy as np
+
+from m3jax.data import vocabulary
+
+PAD, BOS, EOS = vocabulary.PAD, vocabulary.BOS, vocabulary.EOS
 
 NUMBERS = (
     "zero",
@@ -20,7 +24,6 @@ TIMBRES = ("bell", "drum", "horn", "whistle", "flute")
 PITCHES = ("low", "middle", "high")
 DIRECTIONS = ("left", "right", "up", "down", "nowhere")
 
-_SPECIAL = ("<pad>", "<bos>", "<eos>")
 _OTHER = (
     *("yes", "no", "none", "top", "bottom", "a", "then"),
     *("what", "which", "how", "where", "is", "are", "the", "of", "in", "on", "has"),
@@ -32,7 +35,7 @@ _OTHER = (
     *("picture", "list", "all", "count", "name"),
 )
 WORDS = (
-    *_SPECIAL,
+    *vocabulary.SPECIAL,
     *NUMBERS,
     *COLOURS,
     *SHAPES,
@@ -43,9 +46,7 @@ WORDS = (
 )
 """Every word, in the order of its id."""
 
-_IDS = {word: i for i, word in enumerate(WORDS)}
-if len(_IDS) != len(WORDS):
-    raise AssertionError("the vocabulary names a word twice")
+_VOCABULARY = vocabulary.Vocabulary(WORDS, "EdgeScenes", __name__)
 
 
 def encode(text: str) -> list[int]:
@@ -54,21 +55,14 @@ def encode(text: str) -> list[int]:
     >>> decode(encode("how many red things are there"))
     'how many red things are there'
     """
-    try:
-        return [_IDS[word] for word in text.split()]
-    except KeyError as error:
-        raise ValueError(
-            f"{error.args[0]!r} is not in the vocabulary of EdgeScenes; "
-            "m3jax.data.edgescenes.words.WORDS lists the words it knows"
-        ) from None
+    return _VOCABULARY.encode(text)
 
 
 def decode(ids) -> str:
     """Text of word ids, up to the first EOS and without padding."""
-    out = []
-    for i in ids:
-        if i == EOS:
-            break
-        if i not in (PAD, BOS):
-            out.append(WORDS[i])
-    return " ".join(out)
+    return _VOCABULARY.decode(ids)
+
+
+def pad(ids, length: int) -> np.ndarray:
+    """int32 [length] of word ids and PAD; raises ValueError if they are more."""
+    return _VOCABULARY.pad(ids, length)

@@ -232,9 +232,9 @@ def test_what_a_killed_run_left_is_cleared_away(tmp_path):
 def test_of_two_that_need_a_set_one_writes_it(tmp_path, monkeypatch):
     write, written = prepare._write, []
 
-    def count(config, root, folder):
-        written.append(folder)
-        write(config, root, folder)
+    def count(*args):
+        written.append(args)
+        write(*args)
 
     monkeypatch.setattr(prepare, "_write", count)
     threads = [

@@ -1,0 +1,1 @@
+"""EdgeText: generated text tasks of nine domains, each exactly checkable."""
