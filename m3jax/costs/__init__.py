@@ -1,0 +1,1 @@
+"""What inference costs: devices, models, servers, and the budgets of a response."""

@@ -1,0 +1,101 @@
+"""Devices that language models run on: speed, memory, power, and where it is from."""
+
+import dataclasses
+import math
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """A device, as a roofline and a constant overhead see it.
+
+    Attributes:
+      name: of it.
+      flops_per_s: dense 16-bit peak of its matrix units.
+      bytes_per_s: peak of its memory.
+      power_w: drawn while it computes.
+      memory_bytes: what it holds.
+      overhead_s: of each forward pass, which nothing overlaps.
+      flops_share: of the peak that dense products reach.
+      bytes_share: of the memory's peak that reading weights reaches.
+      source: of the numbers; shares, overhead and, where it is said, power are
+        estimates.
+
+    Raises:
+      ValueError: a number is not positive and finite, or a share lies above one.
+    """
+
+    name: str
+    flops_per_s: float
+    bytes_per_s: float
+    power_w: float
+    memory_bytes: float
+    overhead_s: float = 2e-3
+    flops_share: float = 0.4
+    bytes_share: float = 0.7
+    source: str = ""
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name in ("name", "source"):
+                continue
+            most = 1.0 if field.name.endswith("share") else math.inf
+            if not 0 < value <= most or math.isinf(value):
+                raise ValueError(
+                    f"device {self.name!r} has {field.name}={value!r}; give a finite"
+                    f" number above 0{' and at most 1' if most == 1 else ''}"
+                )
+
+
+RTX_4090 = Device(
+    "RTX 4090",
+    flops_per_s=165.2e12,
+    bytes_per_s=1008e9,
+    power_w=300.0,
+    memory_bytes=24e9,
+    source="NVIDIA Ada GPU architecture whitepaper (FP16 tensor, FP32 accumulate); the"
+    " board's limit is 450 W, and 300 W an estimate for batches of one",
+)
+RTX_3090 = Device(
+    "RTX 3090",
+    flops_per_s=71e12,
+    bytes_per_s=936e9,
+    power_w=280.0,
+    memory_bytes=24e9,
+    source="NVIDIA GA102 whitepaper (FP16 tensor, FP32 accumulate); the board's limit"
+    " is 350 W, and 280 W an estimate for batches of one",
+)
+A100 = Device(
+    "A100 80GB SXM",
+    flops_per_s=312e12,
+    bytes_per_s=2039e9,
+    power_w=300.0,
+    memory_bytes=80e9,
+    source="NVIDIA A100 data sheet; the module's limit is 400 W, and 300 W an estimate"
+    " for batches of one",
+)
+JETSON_AGX_ORIN_64GB = Device(
+    "Jetson AGX Orin 64GB",
+    flops_per_s=42.5e12,
+    bytes_per_s=204.8e9,
+    power_w=40.0,
+    memory_bytes=64e9,
+    overhead_s=4e-3,
+    source="NVIDIA Jetson AGX Orin technical brief (half of the sparse FP16 peak of its"
+    " GPU); its modes go to 60 W, and 40 W is an estimate",
+)
+PHONE = Device(
+    "phone",
+    flops_per_s=8e12,
+    bytes_per_s=76.8e9,
+    power_w=6.0,
+    memory_bytes=12e9,
+    overhead_s=8e-3,
+    source="four 16-bit channels of LPDDR5X at 9.6 Gbit/s a pin; arithmetic and power are"
+    " estimates for a flagship of 2024",
+)
+DEVICES = {
+    device.name: device
+    for device in (RTX_4090, RTX_3090, A100, JETSON_AGX_ORIN_64GB, PHONE)
+}
+"""Presets by name."""
