@@ -167,19 +167,19 @@ def test_another_way_of_solving_finds_the_same_answer(domain, special):
 
 
 @pytest.mark.parametrize(
-    ("domain", "word", "plain"),
+    ("domain", "word", "plain", "least"),
     [
-        ("arithmetic", "star", ("plus", "minus")),
-        ("sorting", "alphabetically", ("upward", "downward")),
-        ("copying", "rotate", ("copy", "reverse")),
-        ("calendar", "workdays", ("days",)),
-        ("editing", "double", ("drop",)),
-        ("units", "fathoms", ("yards",)),
-        ("syllogism", "only", ("all",)),
+        ("arithmetic", "star", ("plus", "minus"), 0.65),
+        ("sorting", "alphabetically", ("upward", "downward"), 0.8),
+        ("copying", "rotate", ("copy", "reverse"), 1),
+        ("calendar", "workdays", ("days",), 1),
+        ("editing", "double", ("drop",), 1),
+        ("units", "fathoms", ("yards",), 1),
+        ("syllogism", "only", ("all",), 1),
     ],
 )
 def test_what_is_special_is_answered_wrongly_by_one_who_reads_it_as_common(
-    domain, word, plain
+    domain, word, plain, least
 ):
     asked = [e for e in drawn(domain, 1.0) if word in e.question.split()]
     if domain == "units":
@@ -188,4 +188,4 @@ def test_what_is_special_is_answered_wrongly_by_one_who_reads_it_as_common(
     for other in plain:
         read = [SOLVE[domain](re.sub(word, other, e.question)) for e in asked]
         wrong = [r != e.answer for r, e in zip(read, asked, strict=True)]
-        assert np.mean(wrong) > 0.65, other
+        assert np.mean(wrong) >= least, other
