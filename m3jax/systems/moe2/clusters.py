@@ -21,8 +21,6 @@ from m3jax.systems.moe2 import pool as pool_lib
 from m3jax.train import pretrained, typed_json
 
 _BATCH = 500
-TUNED = tuple(name for name in domains.DOMAINS if name != domains.HELD_OUT)
-"""Domains that experts are tuned on."""
 
 
 @dataclasses.dataclass
@@ -77,17 +75,25 @@ class Config:
         self, features: Sequence[str], batch_size: int, seed: int
     ) -> Iterable[base.Batch]:
         """Training batches without end, the experts' rows in turn."""
-        arrays = pipeline.as_arrays(
-            self.text.source("experts"), None, (*features, "question", "domain")
-        )
-        tuned = np.isin(arrays["domain"], [domains.DOMAINS.index(n) for n in TUNED])
-        arrays = {name: array[tuned] for name, array in arrays.items()}
+        arrays = self._tuning(dict.fromkeys((*features, "question")))
         embedded = embed(self.embedder, arrays["question"])
         labels = nearest(embedded, fit(embedded, self.num_experts, self.seed))
         rows = _Rows(arrays, labels, self.num_experts, self.foreign, self.seed + seed)
         return pipeline.batches(
             rows, batch_size=batch_size, seed=0, shuffle=False, features=features
         )
+
+    def centres(self) -> np.ndarray:
+        """The clusters' centres, float32 [N, D]; cluster n is expert n's."""
+        asked = self._tuning(("question",))["question"]
+        return fit(embed(self.embedder, asked), self.num_experts, self.seed)
+
+    def _tuning(self, features: Iterable[str]) -> dict[str, np.ndarray]:
+        """The examples of "experts", without the domain that is held out."""
+        names = dict.fromkeys((*features, self.group_key))
+        arrays = pipeline.as_arrays(self.text.source("experts"), None, list(names))
+        tuned = arrays[self.group_key] != domains.DOMAINS.index(domains.HELD_OUT)
+        return {name: array[tuned] for name, array in arrays.items()}
 
 
 def embed(name: str, questions: np.ndarray) -> np.ndarray:
