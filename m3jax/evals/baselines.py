@@ -32,25 +32,28 @@ def question_only(
 
 
 def chance(
-    train: Mapping[str, np.ndarray], test: Mapping[str, np.ndarray]
+    train: Mapping[str, np.ndarray],
+    test: Mapping[str, np.ndarray],
+    group_key: str = "skill",
 ) -> np.ndarray:
-    """Chance to guess right among all answers of the skill, each equally likely.
+    """Chance to guess right among all answers of the group, each equally likely.
 
     Args:
-      train: holds skill [n] and answer [n, A], int.
+      train: holds ``group_key`` [n] and answer [n, A], int.
       test: the same, m examples.
+      group_key: name of the groups' indices.
 
     Returns:
-      float64 [m]: 1 / (number of different answers of that skill in training); 0 for a
-      skill never seen.
+      float64 [m]: 1 / (number of different answers of that group in training); 0 for a
+      group never seen.
     """
     answers = collections.defaultdict(set)
-    for skill, answer in zip(train["skill"], train["answer"], strict=True):
-        answers[int(skill)].add(answer.tobytes())
+    for group, answer in zip(train[group_key], train["answer"], strict=True):
+        answers[int(group)].add(answer.tobytes())
     return np.array(
         [
-            1 / max(len(answers[int(s)]), 1) * bool(answers[int(s)])
-            for s in test["skill"]
+            1 / max(len(answers[int(group)]), 1) * bool(answers[int(group)])
+            for group in test[group_key]
         ]
     )
 

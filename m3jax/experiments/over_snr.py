@@ -17,7 +17,6 @@ from m3jax.train import config as train_config
 
 ANSWER = "answer"
 DEFAULT_SNRS_DB = snr_grid.parse_range("-10:25:2.5,inf")
-_GUESSES = {"question only": baselines.question_only, "chance": baselines.chance}
 _GUESSED_FROM = ("question", "answer")
 """What a guesser sees of an example."""
 
@@ -143,10 +142,14 @@ class OverSnr:
         if not data.groups or not all(name in data.features for name in wanted):
             return []
         train = pipeline.as_arrays(data.source("train"), None, wanted)
+        guesses = {
+            "question only": baselines.question_only(train, test),
+            "chance": baselines.chance(train, test, data.group_key),
+        }
         rows = []
-        for variant, guess in _GUESSES.items():
+        for variant, guess in guesses.items():
             rows += baselines.to_records(
-                guess(train, test),
+                guess,
                 test,
                 system=config.NAME,
                 variant=variant,
