@@ -2,9 +2,10 @@
 
     L(w) = - sum_r v_r log sum_n w_n f_rn     over the simplex, w_n = 0 outside a subset
 
-with f_rn what component n gives to row r, and v_r the weights of the rows, of sum 1. L is
-convex. All is done with logarithms of f, each row scaled by its greatest f in the subset,
-so float32 bears any of them. Functions are for one subset and one set of rows: ``vmap``.
+with f_rn what component n gives to row r, and v_r the weights of the rows, of sum 1. L
+is convex. All is done with logarithms of f, each row scaled by its greatest f in the
+subset, so float32 bears any of them. Functions are for one subset and one set of rows:
+``vmap``.
 """
 
 from typing import NamedTuple
@@ -57,8 +58,8 @@ def certificate(ratios: base.Array, members: base.Array) -> base.Array:
         L(w) - L* <= log max_n G_n <= max_n G_n - 1,   G_n = sum_r v_r f_rn / F_r
 
     Proof: for any u on the simplex, by Jensen, ``L(w) - L(u) = sum_r v_r log(U_r / F_r)
-    <= log sum_r v_r U_r / F_r = log sum_n u_n G_n <= log max_n G_n``, with U the mixture
-    of u. (The second form is that of Lindsay, Annals of Statistics 11, 1983.)
+    <= log sum_r v_r U_r / F_r = log sum_n u_n G_n <= log max_n G_n``, with U the
+    mixture of u. (The second form is that of Lindsay, Annals of Statistics 11, 1983.)
 
     Args:
       ratios: G at the weights, ``[..., N]``.
@@ -109,10 +110,10 @@ def fit(
       max_steps: Newton's steps at most.
 
     Example:
-      >>> rows = jnp.log(jnp.array([[0.8, 0.1], [0.1, 0.8], [0.1, 0.8]]))
+      >>> rows = jnp.log(jnp.array([[0.8, 0.1], [0.2, 0.9], [0.2, 0.9]]))
       >>> found = fit(rows, jnp.full(3, 1 / 3), jnp.array([True, True]))
-      >>> found.weights.round(3).tolist()  # (2/3 - 0.1) / 0.7 for the second
-      [0.19, 0.81]
+      >>> [round(w, 3) for w in found.weights.tolist()]  # (1/3 - 0.1) / (0.8 - 0.1)
+      [0.333, 0.667]
     """
     members = jnp.asarray(members)
     top = jnp.max(jnp.where(members, log_probs, -jnp.inf), axis=-1, keepdims=True)
@@ -121,10 +122,13 @@ def fit(
     size = jnp.maximum(jnp.sum(members), 1)
 
     def measure(weights):
+        weights = jnp.where(members, weights, 0.0)
         mixed = jnp.maximum(scaled @ weights, _TINY)
         relative = scaled / mixed[:, None]
         value = -jnp.sum(row_weights * jnp.log(mixed))
-        return value, row_weights @ relative, relative
+        ratios = row_weights @ relative
+        # w G is 1: to divide by it takes out what rounding does to all alike.
+        return value, _over(ratios, jnp.sum(weights * ratios)), relative
 
     def step(carry):
         count, weights, slack, best = carry
@@ -142,15 +146,16 @@ def fit(
         weights, slack = (jnp.where(members, x, 1.0) for x in (weights, slack))
         # What is certified: on the simplex, after a step of EM.
         normal = jnp.where(members, weights, 0.0)
-        normal = normal / jnp.sum(normal)
+        normal = _over(normal, jnp.sum(normal))
         _, ratios, _ = measure(normal)
         normal = normal * ratios
-        normal = normal / jnp.maximum(jnp.sum(normal), _TINY)
+        normal = _over(normal, jnp.sum(normal))
         value, ratios, _ = measure(normal)
         gap = certificate(ratios, members)
         better = gap < best[2]
-        best = jax.tree.map(lambda new, old: jnp.where(better, new, old),
-                            (normal, value, gap), best)
+        best = jax.tree.map(
+            lambda new, old: jnp.where(better, new, old), (normal, value, gap), best
+        )
         return count + 1, weights, slack, best
 
     equal = members / size
@@ -167,6 +172,7 @@ def fit(
     value = value - jnp.sum(row_weights * top[:, 0])
     log_mixed = _log_mixture(weights, log_probs)
     ratios = row_weights @ jnp.exp(jnp.minimum(log_probs - log_mixed[:, None], 80.0))
+    ratios = _over(ratios, jnp.sum(weights * ratios))
     some = jnp.any(members)
     return Fit(weights, jnp.where(some, value, jnp.inf), gap, ratios)
 
@@ -207,8 +213,13 @@ def by_group(
 
 def _log_mixture(weights: base.Array, log_probs: base.Array) -> base.Array:
     """``log sum_n w_n f_rn``, ``[R]``."""
-    return jax.nn.logsumexp(log_probs, b=jnp.broadcast_to(weights, log_probs.shape),
-                            axis=-1)
+    return jax.nn.logsumexp(
+        log_probs, b=jnp.broadcast_to(weights, log_probs.shape), axis=-1
+    )
+
+
+def _over(values: base.Array, total: base.Array) -> base.Array:
+    return values / jnp.where(total > 0.0, total, 1.0)
 
 
 def _reach(values: base.Array, move: base.Array, members: base.Array) -> base.Array:
