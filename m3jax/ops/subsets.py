@@ -100,7 +100,7 @@ def sums(values: base.Array) -> base.Array:
       >>> sums(jnp.array([1.0, 10.0])).tolist()
       [0.0, 1.0, 10.0, 11.0]
     """
-    table = jnp.zeros_like(values[..., :1])
+    table = jnp.zeros((*values.shape[:-1], 1), values.dtype)
     for i in range(_checked(values)):
         table = jnp.concatenate([table, table + values[..., i, None]], axis=-1)
     return table
@@ -120,7 +120,7 @@ def maxima(values: base.Array, empty: float = -jnp.inf) -> base.Array:
       >>> maxima(jnp.array([3.0, 2.0]), empty=0.0).tolist()
       [0.0, 3.0, 2.0, 3.0]
     """
-    table = jnp.full_like(values[..., :1], empty)
+    table = jnp.full((*values.shape[:-1], 1), empty, values.dtype)
     for i in range(_checked(values)):
         more = jnp.maximum(table, values[..., i, None])
         table = jnp.concatenate([table, more], axis=-1)

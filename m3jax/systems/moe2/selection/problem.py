@@ -88,8 +88,10 @@ class Problem:
     def feasible(self, members: np.ndarray) -> np.ndarray:
         """Whether sets ``[B, N]`` keep all limits, bool ``[B]``."""
         passes = np.ones(len(members), bool)
-        for constraint in self.constraints:
-            passes &= constraint.cost(members) <= constraint.limit
+        for constraint in self.constraints[::-1]:  # energy, the cheapest, first
+            left = np.flatnonzero(passes)
+            if len(left):
+                passes[left] = constraint.cost(members[left]) <= constraint.limit
         return passes
 
     def broken(self, members: np.ndarray) -> tuple[str, ...]:
@@ -219,9 +221,11 @@ def table(losses: np.ndarray, num_experts: int) -> Evaluate:
 
 def mean_maximum(samples: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """The mean over samples ``[K, N]`` of the greatest in a set, for many sets."""
+    by_expert = np.ascontiguousarray(samples.T)
 
     def cost(members: np.ndarray) -> np.ndarray:
-        kept = np.where(members[:, None, :], samples[None], 0.0)
-        return kept.max(axis=-1).mean(axis=-1)
+        # Experts on the first axis: so few of them are compared by whole rows.
+        kept = by_expert[:, None, :] * members.T[:, :, None]
+        return kept.max(axis=0).mean(axis=-1)
 
     return cost
