@@ -28,7 +28,7 @@ ALLOWED = {
     "studies": GROUND | {"train", "evals"},
     "testing": FLOORS | {"foundation", "experiments"},
     **dict.fromkeys(
-        ("systems/tokcom", "systems/m3llm"),
+        ("systems/tokcom", "systems/m3llm", "systems/moe2"),
         FLOORS | {"foundation", "serving", "experiments", "studies"},
     ),
     "systems": set(),  # m3jax/systems/__init__.py
@@ -38,6 +38,7 @@ OUTER = {"data", "train", "evals", "experiments", "studies"}
 OUTER_FILES = {
     "systems/tokcom": {"study", "allocation"},
     "systems/m3llm": {"router", "world", "evaluation", "experts", "answers", "study"},
+    "systems/moe2": {"study", "evaluation", "clusters"},
 }
 NEVER = {"launch", "configs", "colabs", "benchmarks", "tests"}
 SOURCES = sorted(PACKAGE.rglob("*.py"))

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from m3jax.envs.expert_routing import routing, wireless
+from m3jax.envs.expert_routing import wireless
 from m3jax.ops import intervals
 from m3jax.rl import probes
 
@@ -56,7 +56,7 @@ def test_it_learns_whom_to_ask(ppo):
         num_steps=16, num_updates=40, discount=0.5, learning_rate=3e-3
     )
     net, _ = ppo.train(jax.random.key(0), env, params, settings)
-    everybody = routing.subset_index(jnp.ones(params.tasks.num_experts, bool))
+    everybody = env.from_subset(jnp.ones(params.tasks.num_experts, bool))
     others = (
         lambda key, net, obs: everybody,
         lambda key, net, obs: env.action_space(params).sample(key),

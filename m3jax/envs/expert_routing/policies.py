@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from m3jax import base
 from m3jax.envs.expert_routing import reports, routing, wireless, world
+from m3jax.ops import subsets
 
 Policy = Callable[[base.Array, Any, world.State, world.Params], base.Array]
 _LOWEST = -1e9
@@ -120,7 +121,7 @@ def best_subset(
     Raises:
       ValueError: there are too many experts to try all subsets.
     """
-    members = jnp.asarray(routing.subsets(params.tasks.num_experts))
+    members = jnp.asarray(routing.subset_actions(params.tasks.num_experts))
     earned = jax.vmap(lambda m: env.score(state, env.from_subset(m), params)[0])(
         members
     )
@@ -154,7 +155,7 @@ def best_heads(
         raise ValueError(
             f"best_heads needs an environment of actions='heads', not {env.actions}"
         )
-    pairs = jnp.asarray(routing.nested_subsets(params.tasks.num_experts, most))
+    pairs = jnp.asarray(subsets.nested(params.tasks.num_experts, most))
     tried = pairs / jnp.sum(pairs, axis=-1, keepdims=True)
     earned = jax.vmap(lambda heads: env.score(state, heads, params)[0])(tried)
     valid = ~jnp.any(pairs & ~state.events.live, axis=(1, 2))
@@ -190,7 +191,7 @@ def best_weights(
             f"best_weights needs an environment of actions='weights', not {env.actions}"
         )
     num_experts = params.tasks.num_experts
-    equal = routing.subsets(num_experts)
+    equal = routing.subset_actions(num_experts)
     tried = jnp.concatenate(
         [
             jnp.asarray(equal / equal.sum(axis=1, keepdims=True), jnp.float32),

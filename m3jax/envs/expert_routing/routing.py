@@ -1,12 +1,11 @@
 """Weights of experts: made valid, joined from two heads, and equal over a subset."""
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from m3jax import base
+from m3jax.ops import subsets
 
 EPSILON = 1e-6
 """The stability constant of M3LLM."""
@@ -71,8 +70,8 @@ def literal_product(
     return product / (jnp.sum(product) + EPSILON)
 
 
-def subsets(num_experts: int) -> np.ndarray:
-    """Every subset of experts but the empty one; row a is the subset of action a.
+def subset_actions(num_experts: int) -> np.ndarray:
+    """The subset of each action: every one but the empty one.
 
     Args:
       num_experts: N, at most `MAX_SUBSET_EXPERTS`.
@@ -82,57 +81,13 @@ def subsets(num_experts: int) -> np.ndarray:
 
     Raises:
       ValueError: N is too large.
-
-    Example:
-      >>> subsets(2).astype(int).tolist()
-      [[1, 0], [0, 1], [1, 1]]
     """
     if num_experts > MAX_SUBSET_EXPERTS:
         raise ValueError(
             f"{num_experts} experts have {2**num_experts - 1} subsets; use at most"
             f" {MAX_SUBSET_EXPERTS} experts, or actions='weights'"
         )
-    numbers = np.arange(1, 2**num_experts)
-    return (numbers[:, None] >> np.arange(num_experts) & 1).astype(bool)
-
-
-def subset_index(members: base.Array) -> base.Array:
-    """The action that is a subset, int32.
-
-    Args:
-      members: bool ``[N]``, at least one True.
-    """
-    bits = 2 ** jnp.arange(members.shape[0], dtype=jnp.int32)
-    return jnp.sum(jnp.where(members, bits, 0)).astype(jnp.int32) - 1
-
-
-def subset_members(index: base.Array, num_experts: int) -> base.Array:
-    """The subset that is an action, bool ``[N]``: the inverse of `subset_index`."""
-    return ((index + 1) >> jnp.arange(num_experts) & 1).astype(bool)
-
-
-def nested_subsets(num_experts: int, most: int) -> np.ndarray:
-    """Every subset of at most ``most`` experts, with every subset of it but the empty.
-
-    Args:
-      num_experts: N.
-      most: M, at least 1.
-
-    Returns:
-      bool ``[P, 2, N]``; row 1 of a pair is a subset of row 0.
-
-    Example:
-      >>> nested_subsets(2, 1).astype(int).tolist()
-      [[[1, 0], [1, 0]], [[0, 1], [0, 1]]]
-    """
-    pairs = [
-        (np.isin(np.arange(num_experts), outer), np.isin(np.arange(num_experts), inner))
-        for size in range(1, min(most, num_experts) + 1)
-        for outer in itertools.combinations(range(num_experts), size)
-        for part in range(1, size + 1)
-        for inner in itertools.combinations(outer, part)
-    ]
-    return np.array(pairs)
+    return subsets.masks(num_experts)[1:]
 
 
 def shares(num_experts: int, parts: int) -> np.ndarray:

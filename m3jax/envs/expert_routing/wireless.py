@@ -24,7 +24,7 @@ from m3jax.envs.expert_routing import (
     tasks,
     world,
 )
-from m3jax.ops import random
+from m3jax.ops import random, subsets
 
 ACTIONS = ("weights", "heads", "subset")
 MODES = ("link_budget", "calibrated")
@@ -37,8 +37,8 @@ class Wireless(environment.Environment):
     Attributes:
       actions: "weights": [N] in [0, 1]; "heads": [2, N], of experts and channels,
         joined by equation 26; "subset": one number, for equal weights over a subset of
-        the experts (`routing.subsets`). Weights need not sum to one. Those of experts
-        that have failed are lost; if nothing is left all live experts are used.
+        the experts (`routing.subset_actions`). Weights need not sum to one. Those of
+        experts that have failed are lost; if nothing is left all live experts are used.
       mode: "link_budget": equations 4 to 7; "calibrated": mean SNRs from equation 1.
       max_delay: greatest ``report_delay``.
       show_mask: the observation is a dict of ``"observation"`` and ``"action_mask"``,
@@ -90,7 +90,7 @@ class Wireless(environment.Environment):
         """What actions are, for so many experts."""
         num_experts = self._params(params).tasks.num_experts
         if self.actions == "subset":
-            return spaces.Discrete(len(routing.subsets(num_experts)))
+            return spaces.Discrete(len(routing.subset_actions(num_experts)))
         shape = (2, num_experts) if self.actions == "heads" else (num_experts,)
         return spaces.Box(0.0, 1.0, shape)
 
@@ -182,7 +182,7 @@ class Wireless(environment.Environment):
     def from_subset(self, members: base.Array) -> base.Array:
         """The action of equal weights over a subset, bool ``[N]``, not empty."""
         if self.actions == "subset":
-            return routing.subset_index(members)
+            return subsets.index(members) - 1
         weights = members.astype(jnp.float32)
         return jnp.stack([weights] * 2) if self.actions == "heads" else weights
 
@@ -230,7 +230,7 @@ class Wireless(environment.Environment):
         """Weights ``[N]``, not yet valid, or those of both heads."""
         if self.actions != "subset":
             return action
-        return routing.subset_members(action, num_experts).astype(jnp.float32)
+        return subsets.members(action + 1, num_experts).astype(jnp.float32)
 
     def _observe(
         self, key: base.Array, state: world.State, params: world.Params
@@ -242,6 +242,6 @@ class Wireless(environment.Environment):
         live = state.events.live
         if self.actions != "subset":
             return {"observation": obs, "action_mask": live}
-        members = jnp.asarray(routing.subsets(live.shape[0]))
+        members = jnp.asarray(routing.subset_actions(live.shape[0]))
         valid = ~jnp.any(members & ~live, axis=1)
         return {"observation": obs, "action_mask": valid}

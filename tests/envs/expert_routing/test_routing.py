@@ -1,6 +1,5 @@
 """Weights: masks, the product of two heads, and enumerations against itertools."""
 
-import itertools
 import math
 
 import jax
@@ -51,29 +50,14 @@ def test_the_printed_product_loses_mass_to_epsilon():
     assert total == pytest.approx(4e-6 / 5e-6, rel=1e-4)
 
 
-def test_subsets_are_all_nonempty_ones_and_numbers_invert():
-    rows = routing.subsets(4)
-    expected = {
-        members for n in range(1, 5) for members in itertools.combinations(range(4), n)
-    }
-    assert {tuple(np.flatnonzero(row)) for row in rows} == expected
-    index = jax.vmap(routing.subset_index)(jnp.asarray(rows))
-    np.testing.assert_array_equal(index, np.arange(15))
-    back = jax.vmap(lambda i: routing.subset_members(i, 4))(index)
-    np.testing.assert_array_equal(back, rows)
-
-
-def test_nested_subsets_are_all_pairs_of_a_subset_and_a_part_of_it():
-    pairs = routing.nested_subsets(4, most=4)
-    assert len({pair.tobytes() for pair in pairs}) == len(pairs) == 3**4 - 2**4
-    assert (pairs[:, 0] >= pairs[:, 1]).all() and pairs.any(-1).all()
-    few = routing.nested_subsets(5, most=2)
-    assert few[:, 0].sum(-1).max() == 2 and len(few) == 5 + 10 * 3
+def test_actions_are_all_nonempty_subsets():
+    rows = routing.subset_actions(4)
+    assert rows.shape == (15, 4) and rows.any(axis=1).all()
 
 
 def test_too_many_experts_for_subsets_are_refused():
     with pytest.raises(ValueError, match="actions='weights'"):
-        routing.subsets(13)
+        routing.subset_actions(13)
 
 
 def test_shares_are_all_compositions():

@@ -137,11 +137,11 @@ def test_a_failed_expert_gets_no_weight_and_is_masked(key):
     step = jax.jit(SUBSETS.step)
     obs, state = jax.jit(SUBSETS.reset)(key, ONE_FAILS)
     assert obs["action_mask"].all()
-    only_failed = routing.subset_index(jnp.arange(7) == 2)
+    only_failed = SUBSETS.from_subset(jnp.arange(7) == 2)
     first, second = after(step, state, ONE_FAILS, 2, only_failed)
     assert not bool(first[5]["invalid"])
     np.testing.assert_array_equal(first[1].weights, np.eye(7)[2])
-    members = routing.subsets(7)
+    members = routing.subset_actions(7)
     np.testing.assert_array_equal(first[0]["action_mask"], ~members[:, 2])
     # It has failed: whoever chose it alone gets all the others.
     assert bool(second[5]["invalid"])

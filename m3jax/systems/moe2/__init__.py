@@ -1,0 +1,1 @@
+"""MoE2: which experts at the edge answer together, within delay and energy."""
