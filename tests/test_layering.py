@@ -16,6 +16,7 @@ ALLOWED = {
     "base": set(),
     "ops": {"base"},
     "channels": GROUND,
+    "costs": GROUND | {"channels"},
     "nn": GROUND,
     "train": GROUND,
     "data": GROUND,
@@ -29,7 +30,7 @@ ALLOWED = {
     "testing": FLOORS | {"foundation", "experiments"},
     **dict.fromkeys(
         ("systems/tokcom", "systems/m3llm", "systems/moe2"),
-        FLOORS | {"foundation", "serving", "experiments", "studies"},
+        FLOORS | {"costs", "foundation", "serving", "experiments", "studies"},
     ),
     "systems": set(),  # m3jax/systems/__init__.py
 }
@@ -38,7 +39,7 @@ OUTER = {"data", "train", "evals", "experiments", "studies"}
 OUTER_FILES = {
     "systems/tokcom": {"study", "allocation"},
     "systems/m3llm": {"router", "world", "evaluation", "experts", "answers", "study"},
-    "systems/moe2": {"study", "evaluation", "clusters"},
+    "systems/moe2": {"clusters", "tables", "evaluation", "study"},
 }
 NEVER = {"launch", "configs", "colabs", "benchmarks", "tests"}
 SOURCES = sorted(PACKAGE.rglob("*.py"))
