@@ -48,8 +48,15 @@ class Config:
 
     @property
     def version(self) -> str:
-        """Name, version and variant."""
-        return f"edge_text {builder.EdgeText.VERSION} {self.config}"
+        """Name, version and variant, and what training is narrowed to."""
+        told = [f"edge_text {builder.EdgeText.VERSION} {self.config}"]
+        if self.training_split != "train":
+            told.append(f"{self.training_split} split")
+        if self.part != "all":
+            told.append(f"{self.part} part")
+        if self.domains:
+            told.append(" ".join(self.domains))
+        return ", ".join(told)
 
     @property
     def features(self) -> dict[str, jax.ShapeDtypeStruct]:
@@ -85,7 +92,8 @@ class Config:
         """Opens a stored split, making the set first if it isn't on disk.
 
         Args:
-          split: "experts", "train", "validation" or "test".
+          split: "experts", "train", "validation" or "test". "train" is what training
+            reads: ``training_split``, narrowed to ``domains`` and ``part``.
 
         Returns:
           A source of ``features``.
@@ -94,6 +102,9 @@ class Config:
           ValueError, OSError: as `validate` and ``prepare.prepare`` do.
         """
         self.validate()
+        return self._narrowed() if split == "train" else self._split(split)
+
+    def _split(self, split: str) -> pipeline.Source:
         made = prepare.prepare(self.config, self.data_dir, builder.EdgeText)
         if split not in made.info.splits:
             raise ValueError(
@@ -114,7 +125,7 @@ class Config:
         self.validate()
         seed = (self.seed + seed) % 2**32
         return pipeline.batches(
-            self._fresh(seed) if self.fresh else self._stored(),
+            self._fresh(seed) if self.fresh else self._narrowed(),
             batch_size=batch_size,
             seed=seed,
             shuffle=not self.fresh,
@@ -127,8 +138,8 @@ class Config:
             settings = dataclasses.replace(settings, special=0.0)
         return Fresh(settings, _FRESH_SEED + seed)
 
-    def _stored(self) -> pipeline.Source:
-        source = self.source(self.training_split)
+    def _narrowed(self) -> pipeline.Source:
+        source = self._split(self.training_split)
         if self.part == "all" and not self.domains:
             return source
         wanted = {self.groups.index(name) for name in self.domains or self.groups}

@@ -1,4 +1,4 @@
-"""The pool of experts: base language models of two sizes, and an adapter for each expert.
+"""The pool of experts: base models of two sizes, and an adapter for each expert.
 
 Two stages. Without adapters (``lora.rank`` 0) both base models learn all they are
 shown. With them the bases stay, and expert n, a pair of low-rank factors for each

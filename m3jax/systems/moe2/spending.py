@@ -25,7 +25,7 @@ class Config:
     """Costs, budgets, and who is asked.
 
     Attributes:
-      servers: a fleet of ``costs.servers_lib.PRESETS``; expert n runs on its n-th server.
+      servers: a fleet of ``costs.servers.PRESETS``; expert n runs on server n.
       workload: what is asked, and how distributions are sent.
       budget: what a response may cost.
       threshold: experts of less weight than this are not asked.

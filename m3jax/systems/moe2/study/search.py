@@ -1,4 +1,4 @@
-"""The choice among more experts than can be enumerated: what is certified, how soon."""
+"""The choice among too many experts to enumerate: what is certified, how soon."""
 
 import jax
 import numpy as np
