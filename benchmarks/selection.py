@@ -2,8 +2,8 @@
 
 python -m benchmarks.selection
 
-Both sides look at the same 256 subsets of 8 experts in 10,000 states of the system, with
-the expectation of the greatest delay over 64 common random numbers, and must choose the
+Both sides look at the same 256 subsets of 8 experts in 10,000 states of the system,
+with the mean of the greatest delay over 64 common random numbers, and must choose the
 same subsets before anything is timed. NumPy takes a state at a time and its subsets
 together, with experts on the last axis or on the first, where whole rows are compared.
 A row of its own has NumPy make tables by doubling, as m3jax does.
