@@ -13,7 +13,7 @@ from m3jax.ops import subsets
 from m3jax.systems.moe2.selection import problem as problems
 
 _CHUNK = 4096
-_TOGETHER = 64
+_TOGETHER = 16
 
 
 def enumerate_best(problem: problems.Problem) -> problems.Selection:

@@ -88,10 +88,8 @@ class Problem:
     def feasible(self, members: np.ndarray) -> np.ndarray:
         """Whether sets ``[B, N]`` keep all limits, bool ``[B]``."""
         passes = np.ones(len(members), bool)
-        for constraint in self.constraints[::-1]:  # energy, the cheapest, first
-            left = np.flatnonzero(passes)
-            if len(left):
-                passes[left] = constraint.cost(members[left]) <= constraint.limit
+        for constraint in self.constraints:
+            passes &= constraint.cost(members) <= constraint.limit
         return passes
 
     def broken(self, members: np.ndarray) -> tuple[str, ...]:

@@ -212,15 +212,17 @@ class Search:
 
     def _maximal(self, first: Node, most: int) -> list[np.ndarray]:
         """All maximal feasible sets, or none if they are more than so many."""
-        found, nodes = [], [first]
+        found: dict[int, np.ndarray] = {}
+        nodes = [first]
         for _ in range(10 * most):
             if not nodes or len(found) > most:
                 break
             node = nodes.pop()
             if self.problem.feasible(node.upper[None])[0]:
-                found = [m for m in found if (m & ~node.upper).any()]
-                if all((node.upper & ~m).any() for m in found):
-                    found.append(node.upper)
+                number = int(self._number(node.upper))
+                if not any(number & ~other == 0 for other in found):
+                    found = {k: m for k, m in found.items() if k & ~number}
+                    found[number] = node.upper
             else:
                 nodes += self._children(node)
-        return [] if nodes or len(found) > most else found
+        return [] if nodes or len(found) > most else list(found.values())
