@@ -26,7 +26,7 @@ class Application:
       share: of all requests, relative to the other applications'.
     """
 
-    prompt_tokens: float = 70.0
+    prompt_tokens: float = 65.0
     prompt_spread: float = 0.5
     answer_tokens: float = 3.0
     answers: str = "geometric"

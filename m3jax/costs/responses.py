@@ -43,7 +43,7 @@ class Workload:
       fading: whether links fade (Rayleigh); without, the mean SNR is the SNR.
     """
 
-    prompt_tokens: float = 70.0
+    prompt_tokens: float = 65.0
     prompt_spread: float = 0.5
     answer_tokens: float = 3.0
     answers: str = "geometric"
@@ -218,10 +218,25 @@ def set_delays(responses: Responses, members: base.Array) -> base.Array:
     return jnp.sum(jnp.max(waiting, axis=-1), axis=-1)
 
 
-def phases_as_samples(responses: Responses) -> base.Array:
-    """Delays ``[2 K, N]`` whose mean maximum is the mean delay of a set.
+def phases_as_samples(
+    responses: Responses, num_applications: int | None = None
+) -> base.Array:
+    """Delays whose mean maximum is the mean delay of a set.
 
-    For the tables of ``ops.subsets``, which take one maximum for each sample.
+    For ``ops.subsets`` and what else takes one maximum for each sample.
+
+    Args:
+      responses: drawn ones.
+      num_applications: M, for means over each application's own responses; None: over
+        all.
+
+    Returns:
+      ``[2 K, N]``, or ``[M, 2 K, N]``: the others' responses are zeros there, and its
+      own are scaled so that the mean over 2 K is theirs.
     """
     flat = responses.delays_s.reshape(-1, responses.delays_s.shape[-1])
-    return NUM_PHASES * flat
+    if num_applications is None:
+        return NUM_PHASES * flat
+    own = responses.application == jnp.arange(num_applications)[:, None]
+    shares = own / jnp.maximum(jnp.mean(own, axis=1, keepdims=True), 1e-9)
+    return NUM_PHASES * jnp.repeat(shares, NUM_PHASES, axis=1)[..., None] * flat

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from m3jax import base
 from m3jax.costs import checks, devices, inference, models, transmission
@@ -99,17 +100,25 @@ def stack(servers: "Sequence[Server] | Fleet") -> Fleet:
     def joined(values):
         # Names differ between servers and would make trees of different kinds.
         alike = [dataclasses.replace(v, name="fleet", source="") for v in values]
-        return jax.tree.map(lambda *leaves: jnp.array(leaves), *alike)
+        return jax.tree.map(lambda *leaves: _array(leaves), *alike)
 
     return Fleet(
         joined([server.device for server in servers]),
         joined([server.model for server in servers]),
-        jnp.array([server.snr_db for server in servers], jnp.float32),
-        jnp.array([server.bandwidth_hz for server in servers], jnp.float32),
+        _array([float(server.snr_db) for server in servers]),
+        _array([float(server.bandwidth_hz) for server in servers]),
     )
 
 
-_LINKS_DB = (21.0, 14.0, 19.0, 22.0, 13.0, 16.0, 18.0, 11.0)
+def _array(values: Sequence[float]) -> base.Array:
+    """The values in JAX's types, without a program for it."""
+    array = np.array(values)
+    is_count = array.dtype.kind == "i" and array.max() < 2**31
+    kind = int if is_count else float
+    return jnp.asarray(array.astype(jax.dtypes.canonicalize_dtype(kind)))
+
+
+_LINKS_DB = (21.0, 14.0, 19.0, 22.0, 13.0, 16.0, 18.0, 12.0)
 _LARGE = (0, 1, 2)
 _ON_RTX = (0, 1, 3)
 TABLE_I = tuple(
