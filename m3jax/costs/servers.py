@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from m3jax import base
@@ -111,11 +110,11 @@ def stack(servers: "Sequence[Server] | Fleet") -> Fleet:
 
 
 def _array(values: Sequence[float]) -> base.Array:
-    """The values in JAX's types, without a program for it."""
+    """The values in JAX's types, and known inside of a traced function too."""
     array = np.array(values)
     is_count = array.dtype.kind == "i" and array.max() < 2**31
     kind = int if is_count else float
-    return jnp.asarray(array.astype(jax.dtypes.canonicalize_dtype(kind)))
+    return array.astype(jax.dtypes.canonicalize_dtype(kind))
 
 
 _LINKS_DB = (21.0, 14.0, 19.0, 22.0, 13.0, 16.0, 18.0, 12.0)
