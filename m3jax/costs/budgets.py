@@ -5,9 +5,11 @@ order of their numbers: bit i of the number is expert i.
 """
 
 import dataclasses
+import functools
 import math
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -18,6 +20,7 @@ MAX_EXPERTS = 16
 """Of more experts, not all sets are listed."""
 _ENTRIES = 2**21
 """Of a table that is held at once."""
+_EXACT = lax.Precision.HIGHEST  # accelerators would round to fewer bits
 
 
 @dataclasses.dataclass
@@ -138,15 +141,7 @@ def expected_max(
     weights = jnp.repeat(weights, len(rows) // num)
     num_sets = _num_sets(num_experts, masks)
     chunk = min(max(_ENTRIES // num_sets, 1), len(rows))
-    lacking = -len(rows) % chunk
-    rows = jnp.pad(rows, ((0, lacking), (0, 0))).reshape(-1, chunk, num_experts)
-    weights = jnp.pad(weights, (0, lacking)).reshape(-1, chunk)
-
-    def add(total, taken):
-        values, shares = taken
-        return total + shares @ _maxima(values, masks), None
-
-    return lax.scan(add, jnp.zeros(num_sets, rows.dtype), (rows, weights))[0]
+    return _weighted_maxima(rows, weights, masks, chunk)
 
 
 def expected_sum(energies: base.Array, masks: base.Array | None = None) -> base.Array:
@@ -166,7 +161,8 @@ def expected_sum(energies: base.Array, masks: base.Array | None = None) -> base.
     means = jnp.sum(energies, axis=tuple(range(energies.ndim - 1))) / len(energies)
     _num_sets(len(means), masks)
     if masks is not None:
-        return jnp.asarray(masks).astype(means.dtype) @ means
+        rows = jnp.asarray(masks).astype(means.dtype)
+        return jnp.matmul(rows, means, precision=_EXACT)
     sums = jnp.zeros(1, means.dtype)
     for n in range(len(means)):
         sums = jnp.concatenate([sums, sums + means[n]])
@@ -198,6 +194,22 @@ def feasible(
     shares = spent / jnp.array(budget.limits)
     binding = jnp.argmax(shares, axis=1).astype(jnp.int32)
     return Feasibility(jnp.all(shares <= 1.0, axis=1), spent, binding)
+
+
+@functools.partial(jax.jit, static_argnames="chunk")
+def _weighted_maxima(rows, weights, masks, chunk: int) -> base.Array:
+    """The sum over rows ``[K, N]`` of their weight times each set's maximum."""
+    lacking = -len(rows) % chunk
+    rows = jnp.pad(rows, ((0, lacking), (0, 0))).reshape(-1, chunk, rows.shape[-1])
+    weights = jnp.pad(weights, (0, lacking)).reshape(-1, chunk)
+    num_sets = _num_sets(rows.shape[-1], masks)
+
+    def add(total, taken):
+        values, shares = taken
+        means = jnp.matmul(shares, _maxima(values, masks), precision=_EXACT)
+        return total + means, None
+
+    return lax.scan(add, jnp.zeros(num_sets, rows.dtype), (rows, weights))[0]
 
 
 def _num_sets(num_experts: int, masks: base.Array | None) -> int:
