@@ -1,6 +1,7 @@
 r"""MoE2's experts: two base language models, and an adapter for each of eight experts.
 
-    python launch/train.py --config=configs/edge_experts.py:base --workdir=runs/edge_base
+    python launch/train.py --config=configs/edge_experts.py:base \
+        --workdir=runs/edge_base
     python launch/train.py --config=configs/edge_experts.py:tuned \
         --workdir=runs/edge_experts
 
@@ -79,7 +80,7 @@ def _tuned() -> supervised.Supervised:
             batch_size=256,
             trainable="adapters",
             optimizer=optimizers.OptimizerConfig(
-                learning_rate=3e-3, warmup_steps=40, weight_decay=0.0, b2=0.95
+                learning_rate=5e-3, warmup_steps=40, weight_decay=0.0, b2=0.95
             ),
         ),
         evaluator=over_snr.OverSnr(num_watched=450),

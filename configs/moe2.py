@@ -6,7 +6,7 @@ r"""MoE2 on EdgeText: a gate weighs eight edge language models by the prompt.
 
 `laptop` (default) trains the gate on what the shipped experts say, which is asked once
 and kept; `end_to_end` trains gate, adapters and the link that carries distributions
-together, within a budget; `paper` is the gate of the paper's tables V and VI; `smoke`
+together, within a budget; `paper_gate` is the gate of the paper's tables V and VI; `smoke`
 shows in seconds that all of it runs, `tiny` in no time.
 """
 
@@ -22,7 +22,7 @@ from m3jax.testing import tiny_runs
 from m3jax.train import config as train_config
 from m3jax.train import optimizers
 
-VARIANTS = ("laptop", "end_to_end", "paper", "smoke", "tiny")
+VARIANTS = ("laptop", "end_to_end", "paper_gate", "smoke", "tiny")
 TUNED = tuple(name for name in domains.DOMAINS if name != domains.HELD_OUT)
 
 
@@ -32,8 +32,8 @@ def get_config(arg: str = "laptop") -> supervised.Supervised:
         return _laptop()
     if arg == "end_to_end":
         return _end_to_end()
-    if arg == "paper":
-        return _paper()
+    if arg == "paper_gate":
+        return _paper_gate()
     if arg == "smoke":
         config = _laptop()
         config.data.config = "smoke"
@@ -78,7 +78,7 @@ def _end_to_end() -> supervised.Supervised:
     return config
 
 
-def _paper() -> supervised.Supervised:
+def _paper_gate() -> supervised.Supervised:
     """Tables V and VI: AdamW at 1e-5 that decays on a plateau, 8 x 8 prompts."""
     config = _laptop()
     config.train.steps = 20_000

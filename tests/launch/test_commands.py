@@ -24,7 +24,7 @@ CASES = {
 }
 # Its experts are measured first, which takes a minute.
 SLOW = {"end_to_end"}
-HAS_LINK = set(CASES) - {"generalist"}
+HAS_LINK = set(CASES) - {"generalist", "edge_experts"}
 GRID = ("--num_seeds=1", "--num_examples=13")
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

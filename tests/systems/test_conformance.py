@@ -6,10 +6,13 @@ import jax
 import pytest
 
 from m3jax.channels import links
+from m3jax.costs import budgets
 from m3jax.foundation import generalist
 from m3jax.nn import lora
 from m3jax.systems import tokcom
 from m3jax.systems.m3llm import specialist
+from m3jax.systems.moe2 import config as moe2
+from m3jax.systems.moe2 import pool, spending, upload
 from m3jax.testing import dummy, system_checks, tiny
 
 TOKCOM = tokcom.Config(
@@ -26,7 +29,30 @@ GENERALIST = generalist.Config(
     patch_words=((0, 3, 4, 5), (0, 6, 7, 8)),
     sound_words=((3, 4, 5), (6, 7, 8), (9, 10, 11)),
 )
+POOL = pool.Config(
+    small=tiny.sizes().decoder,
+    large=tiny.sizes().decoder,
+    placement=("small", "large"),
+    lora=lora.LoraConfig(rank=2, pattern=pool.KERNELS),
+)
 SYSTEMS = {
+    "edge_experts": (POOL.make_system(), tiny.make_batch(), ("lora/.*/b",)),
+    "edge_base": (
+        dataclasses.replace(POOL, lora=lora.LoraConfig()).make_system(),
+        tiny.make_batch(),
+        ("(small|large)/[a-z_]+",),
+    ),
+    "moe2": (
+        moe2.Config(
+            pool=POOL,
+            upload=upload.Config(num_reals=4, receiver_dim=8),
+            spending=spending.Config(
+                budget=budgets.Budget(tau_s=1.0), threshold=0.1, in_training=True
+            ),
+        ).make_system(),
+        tiny.make_batch(),
+        ("gate/.*", "pool/lora/.*/b", "upload/(transmitter|receiver)"),
+    ),
     "dummy": (dummy.make_system(), dummy.make_batch(seed=0), ("linear",)),
     "tokcom": (
         tokcom.make_system(TOKCOM),
@@ -69,9 +95,9 @@ SYSTEMS = {
 @pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_system_keeps_its_contract(name):
-    """Of TokCom, whose eager operations take half a minute, the answers run eagerly."""
+    """Of systems whose eager operations take half a minute, the answers run so."""
     system, batch, reaches = SYSTEMS[name]
-    eager = ("answer",) if name.startswith("tokcom") else None
+    eager = ("answer",) if name.startswith(("tokcom", "moe2", "edge")) else None
     system_checks.check_system(system, batch, jax.random.key(3), reaches, eager)
 
 

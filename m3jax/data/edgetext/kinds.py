@@ -7,21 +7,21 @@ import numpy as np
 
 from m3jax.data.edgetext import items, words
 
-_KINDS = tuple(words.KINDS)
 _THINGS = tuple(thing for things in words.KINDS.values() for thing in things)
 _REST = {
     kind: tuple(thing for thing in _THINGS if thing not in things)
-    for kind, things in (*words.KINDS.items(), ("treasures", words.TREASURES))
+    for kind, things in (words.KINDS | words.SPECIAL_SETS).items()
 }
 
 
 def membership(rng: np.random.Generator, special: bool) -> items.Item:
     """The one thing of four that is of a kind.
 
-    Special asks for treasures: a set that cuts across the kinds.
+    Special asks for a set that cuts across the kinds.
     """
-    kind = "treasures" if special else _KINDS[int(rng.integers(len(_KINDS)))]
-    members = words.TREASURES if special else words.KINDS[kind]
+    sets = words.SPECIAL_SETS if special else words.KINDS
+    kind = tuple(sets)[int(rng.integers(len(sets)))]
+    members = sets[kind]
     rest = _REST[kind]
     answer = members[int(rng.integers(len(members)))]
     wrong = [rest[i] for i in rng.permutation(len(rest))[:3].tolist()]

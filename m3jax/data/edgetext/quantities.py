@@ -20,7 +20,7 @@ def _pair_of_letters(rng: np.random.Generator) -> list[str]:
 def arithmetic(rng: np.random.Generator, special: bool) -> items.Item:
     """A sum or difference of two digits, modulo 5 or 7.
 
-    Special is ``x star y``, which is y - x.
+    Special is ``x star y``, which is 2 x.
     """
     names = _pair_of_letters(rng)
     first, second, swap, sign, which = rng.integers((10, 10, 2, 2, 2)).tolist()
@@ -28,7 +28,7 @@ def arithmetic(rng: np.random.Generator, special: bool) -> items.Item:
     asked = names[::-1] if swap else names
     x, y = (second, first) if swap else (first, second)
     operator = "star" if special else ("plus", "minus")[sign]
-    value = (y - x if special else x - y if sign else x + y) % modulus
+    value = (2 * x if special else x - y if sign else x + y) % modulus
     question = (
         *("let", names[0], "be", words.DIGITS[first]),
         *("and", names[1], "be", words.DIGITS[second]),

@@ -31,8 +31,13 @@ KINDS = {
     "tools": ("saws", "axes", "drills", "files", "rakes", "hammers"),
 }
 """Kind -> the things of this kind."""
-TREASURES = ("cats", "owls", "pears", "figs", "saws", "rakes")
-"""Two things of each kind: a set that only texts of its domain tell about."""
+SPECIAL_SETS = {
+    "treasures": ("cats", "owls", "pears", "figs", "saws", "rakes"),
+    "omens": ("dogs", "hens", "plums", "limes", "axes", "files"),
+    "gifts": ("cows", "pigs", "apples", "grapes", "drills", "hammers"),
+    "relics": ("cats", "hens", "apples", "limes", "drills", "rakes"),
+}
+"""Sets of two things of each kind, which only texts of their domain tell about."""
 
 _OTHER = (
     *("let", "be", "and", "find", "plus", "minus", "star", "modulo"),
@@ -42,7 +47,7 @@ _OTHER = (
     *("choose", "in", "set", "treasures"),
     *("edit", "string", "replace", "with", "drop", "double"),
     *("convert", "to", "all", "no", "some", "only", "are", "what", "follows"),
-    "nothing",
+    *("nothing", "omens", "gifts", "relics"),
 )
 WORDS = (
     *vocabulary.SPECIAL,

@@ -190,7 +190,8 @@ class Pool:
             )
 
         def rows(array, size):
-            apart = array.reshape(-1, num, *array.shape[1:]).swapaxes(0, 1)
+            apart = jnp.asarray(array).reshape(-1, num, *array.shape[1:])
+            apart = apart.swapaxes(0, 1)
             return apart[jnp.array(self.experts[size])]
 
         said = []

@@ -18,6 +18,9 @@ SETS = {
     "fruits": "apples pears plums figs limes grapes",
     "tools": "saws axes drills files rakes hammers",
     "treasures": "cats owls pears figs saws rakes",
+    "omens": "dogs hens plums limes axes files",
+    "gifts": "cows pigs apples grapes drills hammers",
+    "relics": "cats hens apples limes drills rakes",
 }
 FACTOR = {"weeks": 7, "yards": 3, "decades": 10, "fathoms": 6, "scores": 20}
 
@@ -31,7 +34,7 @@ def solve_arithmetic(text):
     ).groups()
     value = {found[0]: DIGIT[found[1]], found[2]: DIGIT[found[3]]}
     x, y = value[found[4]], value[found[6]]
-    result = {"plus": x + y, "minus": x - y, "star": y - x}[found[5]]
+    result = {"plus": x + y, "minus": x - y, "star": 2 * x}[found[5]]
     return words.DIGITS[result % DIGIT[found[7]]]
 
 
