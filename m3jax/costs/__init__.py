@@ -1,1 +1,1 @@
-"""What inference costs: devices, models, servers, and the budgets of a response."""
+"""Delay and energy of language models at the edge: devices, links, sets of servers."""

@@ -4,24 +4,48 @@ Fusing distributions needs every expert's distribution for every token (MoE2, eq
 6): V numbers. Few words hold most of it, so a part can be sent instead.
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
 from m3jax import base
+from m3jax.channels import quantisers
 
 LEAST = -20.0
 """Quantised log-probabilities reach down to this, in nats."""
+UNSENT = -1e9
+"""Log-probability, before renormalisation, of a word that was not sent."""
+
+
+def token_bits(vocab_size: base.Array) -> base.Array:
+    """Bits of a token's index, ``ceil(log2 V)`` and at least 1.
+
+    Args:
+      vocab_size: V, a whole number or an integer array of them.
+
+    Example:
+      >>> token_bits(152_064)
+      18
+    """
+    if isinstance(vocab_size, int):
+        return max((vocab_size - 1).bit_length(), 1)
+    last = jnp.asarray(vocab_size, jnp.int32) - 1
+    return jnp.maximum(32 - lax.clz(last), 1)
+
+
+def tokens_bits(num_tokens: base.Array, vocab_size: base.Array) -> base.Array:
+    """Bits of so many tokens, such as a prompt, sent as indices."""
+    return num_tokens * token_bits(vocab_size)
 
 
 def distribution_bits(
-    vocab_size: int, top_k: int | None = None, bits: int = 16
-) -> float:
+    vocab_size: base.Array, top_k: int | None = None, bits: int = 16
+) -> base.Array:
     """Bits of one distribution.
 
     Args:
-      vocab_size: V.
+      vocab_size: V, a whole number or an integer array of them.
       top_k: words that are sent, each with its index; None: all, in order.
       bits: of a probability.
 
@@ -38,40 +62,56 @@ def distribution_bits(
         raise ValueError(f"bits is {bits}; give 1 or more")
     if top_k is None:
         return vocab_size * bits
-    if not 1 <= top_k <= vocab_size:
-        raise ValueError(f"top_k is {top_k}; give 1 to {vocab_size}, or None for all")
+    most = top_k if isinstance(vocab_size, jax.core.Tracer) else np.min(vocab_size)
+    if not 1 <= top_k <= most:
+        raise ValueError(f"top_k is {top_k}; give 1 to {most}, or None for all")
     return top_k * (token_bits(vocab_size) + bits)
-
-
-def token_bits(vocab_size: int) -> int:
-    """Bits of a token's index."""
-    return max(math.ceil(math.log2(vocab_size)), 1)
 
 
 def top_k_renormalised(log_probs: base.Array, top_k: int) -> base.Array:
     """The distribution of the most probable words, the others' mass shared out.
 
+        q_v = p_v / sum of p over the k words that are sent
+
     Args:
       log_probs: ``[..., V]``, normalised.
-      top_k: words that stay, at least 1.
+      top_k: k, words that stay: exactly so many, of equal ones the first.
 
     Returns:
       ``[..., V]``, normalised; about -1e9 for a word that was not sent. The gradient
       flows through the words that stay.
+
+    Raises:
+      ValueError: ``top_k`` is below 1.
     """
+    if top_k < 1:
+        raise ValueError(f"top_k is {top_k}; give 1 or more, or send all")
     if top_k >= log_probs.shape[-1]:
         return log_probs
-    least = jax.lax.top_k(jax.lax.stop_gradient(log_probs), top_k)[0][..., -1:]
-    kept = jnp.where(log_probs >= least, log_probs, -1e9)
-    return jax.nn.log_softmax(kept, axis=-1)
+    _, sent = lax.top_k(lax.stop_gradient(log_probs), top_k)
+    stays = jnp.zeros(log_probs.shape, bool)
+    stays = jnp.put_along_axis(stays, sent, True, axis=-1, inplace=False)
+    return jax.nn.log_softmax(jnp.where(stays, log_probs, UNSENT), axis=-1)
 
 
 def quantised(log_probs: base.Array, bits: int) -> base.Array:
-    """Log-probabilities on ``2^bits`` even steps from `LEAST` to 0, renormalised.
+    """Log-probabilities on ``2^bits`` even levels from `LEAST` to 0, renormalised.
 
-    What lies below `LEAST` is sent as that. The gradient is that of the identity.
+    What lies below `LEAST` is sent as the lowest level, and what was not sent stays
+    unsent. The gradient is that of the identity (straight through).
+
+    Args:
+      log_probs: ``[..., V]``.
+      bits: of one, 1 to 16.
+
+    Returns:
+      ``[..., V]``, normalised.
+
+    Raises:
+      ValueError: ``bits`` is out of range.
     """
-    step = -LEAST / (2**bits - 1)
-    rounded = jnp.round(jnp.clip(log_probs, LEAST, 0.0) / step) * step
-    sent = log_probs + jax.lax.stop_gradient(rounded - log_probs)
+    half = -LEAST / 2
+    levels = quantisers.uniform(log_probs + half, bits, half).values - half
+    levels = jnp.where(log_probs > UNSENT / 2, levels, log_probs)
+    sent = quantisers.straight_through(levels, log_probs)
     return jax.nn.log_softmax(sent, axis=-1)

@@ -1,13 +1,14 @@
 """Delay and energy of whole responses, drawn over prompts, lengths and fading.
 
 A response has two phases: the prompt goes up, is read, and the first distribution comes
-back; then each further token takes a step of all experts. A set of experts waits in
-each phase for its slowest one (MoE2, equation 7), so a phase is what a maximum is taken
-over. The links fade once a response.
+back; then each further token takes a step of all experts. A set of experts waits for
+each token for its slowest one (MoE2, equation 7). Links fade once a response and the
+steps of a response count at its mean context, so that in a phase the slowest is the
+same for all tokens, and a phase is what a maximum is taken over. ``costs.tokens`` draws
+token by token instead.
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,10 +16,10 @@ import jax
 import jax.numpy as jnp
 
 from m3jax import base
-from m3jax.costs import inference, payload, servers
+from m3jax.costs import checks, hops, inference, lengths, servers
 from m3jax.ops import tracing
 
-FUSE_AT = ("user", "server")
+FUSE_AT = hops.FUSE_AT
 PER = ("response", "token")
 NUM_PHASES = 2
 
@@ -28,26 +29,30 @@ class Workload:
     """What is asked, and how distributions are sent; plain and mutable, for configs.
 
     Attributes:
-      prompt_tokens: mean length of prompts, which are log-normal.
-      prompt_spread: standard deviation of their logarithm.
-      answer_tokens: mean length of answers, which are geometric, at least 1.
+      prompt_tokens, prompt_spread, answer_tokens, answers: of the one application,
+        as in ``lengths.Application``.
+      applications: several instead; those four then count nowhere.
       top_k: words of a distribution that are sent; None: all.
       bits: of a probability.
       fuse_at: "user": every server sends its distributions to the user over the air;
         "server": to the nearest server over ``backhaul_bps``, which sends tokens on.
       backhaul_bps: bits a second between servers.
+      user_offset_db: SNR of what the user sends against that of what servers send.
       gate_s: seconds that the gate takes for a prompt (MoE2, equation 8).
       overlap: of computing and reading, see ``inference.compute_time``.
       fading: whether links fade (Rayleigh); without, the mean SNR is the SNR.
     """
 
-    prompt_tokens: float = 80.0
+    prompt_tokens: float = 65.0
     prompt_spread: float = 0.5
     answer_tokens: float = 3.0
+    answers: str = "geometric"
+    applications: tuple[lengths.Application, ...] = ()
     top_k: int | None = None
     bits: int = 16
     fuse_at: str = "user"
     backhaul_bps: float = 1e9
+    user_offset_db: float = 0.0
     gate_s: float = 5e-3
     overlap: str = "sum"
     fading: bool = True
@@ -55,47 +60,58 @@ class Workload:
     def validate(self) -> None:
         """Raises ValueError naming the first field that makes no sense."""
         given = tracing.known(self)
-        for field, least in (
-            ("prompt_tokens", 1.0),
-            ("answer_tokens", 1.0),
-            ("prompt_spread", 0.0),
-            ("backhaul_bps", 1.0),
-            ("gate_s", 0.0),
-        ):
-            value = getattr(given, field)
-            if not least <= value < math.inf:
-                raise ValueError(
-                    f"workload.{field} is {value!r}; give a finite number, {least:g} or"
-                    " more"
-                )
-        for field, choices in (("fuse_at", FUSE_AT), ("overlap", inference.OVERLAPS)):
-            if getattr(self, field) not in choices:
-                raise ValueError(
-                    f"workload.{field} is {getattr(self, field)!r}; choose one of"
-                    f" {choices}"
-                )
-        if self.bits < 1 or (self.top_k is not None and self.top_k < 1):
-            raise ValueError(
-                f"workload.bits is {self.bits} and workload.top_k {self.top_k}; give 1"
-                " or more"
-            )
+        if self.applications:
+            for number, application in enumerate(self.applications):
+                application.validate(f"workload.applications[{number}]")
+        else:
+            self.all_applications()[0].validate("workload")
+        checks.number("workload", "backhaul_bps", given.backhaul_bps)
+        checks.number("workload", "gate_s", given.gate_s, least=0.0)
+        checks.number("workload", "user_offset_db", given.user_offset_db, least=-1e3)
+        checks.choice("workload", "fuse_at", self.fuse_at, FUSE_AT)
+        checks.choice("workload", "overlap", self.overlap, inference.OVERLAPS)
+        checks.number("workload", "bits", self.bits, least=1)
+        if self.top_k is not None:
+            checks.number("workload", "top_k", self.top_k, least=1)
+
+    def all_applications(self) -> tuple[lengths.Application, ...]:
+        """The applications, or the one that the workload's own fields describe."""
+        if self.applications:
+            return self.applications
+        return (
+            lengths.Application(
+                self.prompt_tokens, self.prompt_spread, self.answer_tokens, self.answers
+            ),
+        )
 
 
 class Responses(NamedTuple):
     """K drawn responses, each as every server would give it.
 
     Attributes:
-      delays_s: ``[K, 2, N]`` seconds of each phase; `set_delays` joins them.
+      delays_s: ``[K, 2, N]`` seconds of each phase, the gate's in the first;
+        `set_delays` joins them.
       energies_j: ``[K, N]``.
       answer_tokens: ``[K]``.
+      application: int32 ``[K]``, which application asked.
+      gate_s: scalar, the gate's part of the delay.
     """
 
     delays_s: base.Array
     energies_j: base.Array
     answer_tokens: base.Array
+    application: base.Array
+    gate_s: base.Array
+
+    @property
+    def total_s(self) -> base.Array:
+        """Delay of each server alone, ``[K, N]``."""
+        return jnp.sum(self.delays_s, axis=1)
 
     def per(self, what: str) -> "Responses":
         """These, or their means over a token (MoE2, equations 8 and 11).
+
+            tau = 1/T sum over t of max over n of tau_n(t) + tau_gate
 
         Args:
           what: "response" or "token".
@@ -108,16 +124,17 @@ class Responses(NamedTuple):
         if what == "response":
             return self
         count = self.answer_tokens
-        return Responses(
-            self.delays_s / count[:, None, None],
-            self.energies_j / count[:, None],
-            count,
+        # The gate is asked once, and equation 8 adds it to the mean undivided.
+        gate = jnp.zeros(NUM_PHASES).at[0].set(self.gate_s)[:, None]
+        return self._replace(
+            delays_s=(self.delays_s - gate) / count[:, None, None] + gate,
+            energies_j=self.energies_j / count[:, None],
         )
 
 
 def draw(
     key: base.Array,
-    fleet: Sequence[servers.Server],
+    fleet: Sequence[servers.Server] | servers.Fleet,
     workload: Workload,
     num: int,
     snr_offset_db: base.Array = 0.0,
@@ -133,44 +150,56 @@ def draw(
       snr_offset_db: added to the mean SNR of every link, a scalar or ``[N]``.
       busy: ``[N]``, how many times longer each server computes for other users' sake;
         None: 1.
+
+    Returns:
+      The responses.
+
+    Raises:
+      ValueError: the workload makes no sense.
+
+    Example:
+      >>> drawn = draw(jax.random.key(0), servers.TABLE_I, Workload(), 100)
+      >>> drawn.delays_s.shape, drawn.energies_j.shape
+      ((100, 2, 8), (100, 8))
     """
     workload.validate()
-    prompt_key, answer_key, gain_key = jax.random.split(key, 3)
-    spread = workload.prompt_spread
-    logs = jnp.log(workload.prompt_tokens) - spread**2 / 2
-    prompt = jnp.exp(logs + spread * jax.random.normal(prompt_key, (num,)))
-    prompt = jnp.maximum(jnp.round(prompt), 1.0)
-    answer = _geometric(answer_key, num, workload.answer_tokens)
-    gains = jnp.ones((num, len(fleet)))
-    if workload.fading:
-        gains = jax.random.exponential(gain_key, gains.shape)
-    snrs_db = jnp.array([server.snr_db for server in fleet]) + snr_offset_db
-    bandwidths = jnp.array([server.bandwidth_hz for server in fleet])
-    rates = servers.rate(snrs_db, gains, bandwidths)
-    busy = jnp.ones(len(fleet)) if busy is None else busy
-    reads, steps, up, down = [], [], [], []
-    for server in fleet:
-        context = prompt + answer / 2
-        on = server.device, server.model
-        reads.append(inference.prefill_time(*on, prompt, workload.overlap))
-        steps.append(inference.decode_time(*on, context, workload.overlap))
-        words = server.model.vocab_size
-        up.append(payload.distribution_bits(words, workload.top_k, workload.bits))
-        down.append(payload.token_bits(words))
-    read_s = jnp.stack(reads, axis=1) * busy
-    step_s = jnp.stack(steps, axis=1) * busy
-    up, down = jnp.array(up, jnp.float32), jnp.array(down, jnp.float32)
-    on_air = up / rates
-    if workload.fuse_at == "server":
-        # Distributions go by cable; one token comes back over the air.
-        on_air = up / workload.backhaul_bps + down / rates
-    told = down / rates  # the last token, to every server
-    first = prompt[:, None] * told + read_s + on_air
-    later = (answer[:, None] - 1.0) * (step_s + on_air + told)
-    powers = jnp.array([server.device.power_w for server in fleet])
-    worked = read_s + (answer[:, None] - 1.0) * step_s
-    return Responses(
-        jnp.stack([first + workload.gate_s, later], axis=1), powers * worked, answer
+    fleet = servers.stack(fleet)
+    length_key, gain_key = jax.random.split(key)
+    prompt, answer, which = lengths.draw(length_key, workload.all_applications(), num)
+    gain = hops.gains(gain_key, num, fleet.num_servers, workload.fading)
+    sent = make_hops(fleet, workload, gain, snr_offset_db)
+    prompt, answer = prompt[:, None], answer[:, None]
+    busy = 1.0 if busy is None else busy
+    on = fleet.device, fleet.model
+    # The mean context of the second to the last token.
+    context = prompt + answer / 2
+    read_s = busy * inference.prefill_time(*on, prompt, workload.overlap)
+    step_s = busy * inference.decode_time(*on, context, workload.overlap)
+    first = prompt * sent.prompt_token_s + read_s + sent.gathered_s
+    later = (answer - 1.0) * (sent.told_s + step_s + sent.gathered_s)
+    worked = read_s + (answer - 1.0) * step_s
+    gate_s = jnp.asarray(workload.gate_s, jnp.float32)
+    delays = jnp.stack([first + gate_s, later], axis=1)
+    energies = inference.energy(fleet.device, worked)
+    return Responses(delays, energies, answer[:, 0], which, gate_s)
+
+
+def make_hops(
+    fleet: servers.Fleet,
+    workload: Workload,
+    gain: base.Array,
+    snr_offset_db: base.Array = 0.0,
+) -> hops.Hops:
+    """The hops of a workload, see ``hops.make``."""
+    return hops.make(
+        fleet,
+        gain,
+        top_k=workload.top_k,
+        bits=workload.bits,
+        fuse_at=workload.fuse_at,
+        backhaul_bps=workload.backhaul_bps,
+        snr_offset_db=snr_offset_db,
+        user_offset_db=workload.user_offset_db,
     )
 
 
@@ -184,22 +213,30 @@ def set_delays(responses: Responses, members: base.Array) -> base.Array:
     Returns:
       The sum over phases of the slowest member's; 0 for the empty set.
     """
+    members = jnp.asarray(members)
     waiting = jnp.where(members[..., None, None, :], responses.delays_s, 0.0)
     return jnp.sum(jnp.max(waiting, axis=-1), axis=-1)
 
 
-def phases_as_samples(responses: Responses) -> base.Array:
-    """Delays ``[2 K, N]`` whose mean maximum is the mean delay of a set.
+def phases_as_samples(
+    responses: Responses, num_applications: int | None = None
+) -> base.Array:
+    """Delays whose mean maximum is the mean delay of a set.
 
-    For the tables of ``ops.subsets``, which take one maximum for each sample.
+    For ``ops.subsets`` and what else takes one maximum for each sample.
+
+    Args:
+      responses: drawn ones.
+      num_applications: M, for means over each application's own responses; None: over
+        all.
+
+    Returns:
+      ``[2 K, N]``, or ``[M, 2 K, N]``: the others' responses are zeros there, and its
+      own are scaled so that the mean over 2 K is theirs.
     """
     flat = responses.delays_s.reshape(-1, responses.delays_s.shape[-1])
-    return NUM_PHASES * flat
-
-
-def _geometric(key: base.Array, num: int, mean: base.Array) -> base.Array:
-    """Lengths of the given mean, at least 1, as floats."""
-    stop = 1.0 / mean
-    uniform = jax.random.uniform(key, (num,), minval=1e-7, maxval=1.0)
-    going_on = jnp.where(stop < 1.0, jnp.log1p(-jnp.minimum(stop, 1 - 1e-6)), -jnp.inf)
-    return 1.0 + jnp.floor(jnp.log(uniform) / going_on)
+    if num_applications is None:
+        return NUM_PHASES * flat
+    own = responses.application == jnp.arange(num_applications)[:, None]
+    shares = own / jnp.maximum(jnp.mean(own, axis=1, keepdims=True), 1e-9)
+    return NUM_PHASES * jnp.repeat(shares, NUM_PHASES, axis=1)[..., None] * flat

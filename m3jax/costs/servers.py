@@ -1,17 +1,14 @@
 """Servers: a device, the model on it, and its link to the user; and MoE2's eight."""
 
 import dataclasses
-import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
-import jax.numpy as jnp
+import jax
+import numpy as np
 
 from m3jax import base
-from m3jax.costs import devices, inference, models
-from m3jax.ops import units
-
-LEAST_EFFICIENCY = 0.1523
-"""Bits a symbol that a link falls back to: the lowest channel quality of 3GPP TS 38.214
-(table 5.2.2.1-2). Without it, the mean delay over Rayleigh fading would be infinite."""
+from m3jax.costs import checks, devices, inference, models, transmission
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +18,8 @@ class Server:
     Attributes:
       device: what computes.
       model: what runs on it.
-      snr_db: mean SNR of its link, in dB.
+      snr_db: mean SNR of its link to the user, in dB; of a distance, see
+        `at_distance`.
       bandwidth_hz: of its link.
 
     Raises:
@@ -35,15 +33,91 @@ class Server:
 
     def __post_init__(self):
         inference.check_memory(self.device, self.model)
-        if not self.bandwidth_hz > 0 or not math.isfinite(self.bandwidth_hz):
-            raise ValueError(
-                f"bandwidth_hz is {self.bandwidth_hz}; give a finite number above 0"
-            )
-        if not math.isfinite(self.snr_db):
-            raise ValueError(f"snr_db is {self.snr_db}; give a finite SNR in dB")
+        checks.number("server", "bandwidth_hz", self.bandwidth_hz)
+        checks.number("server", "snr_db", self.snr_db, least=-1e3)
 
 
-_LINKS_DB = (21.0, 14.0, 19.0, 22.0, 13.0, 16.0, 18.0, 11.0)
+def at_distance(
+    device: devices.Device,
+    model: models.LanguageModel,
+    distance: float,
+    bandwidth_hz: float = 2.5e6,
+    **link,
+) -> Server:
+    """A server so many metres away.
+
+    Args:
+      device: what computes.
+      model: what runs on it.
+      distance: metres.
+      bandwidth_hz: of its link.
+      **link: of ``transmission.snr_db_at``, such as ``exponent=2.0``.
+
+    Raises:
+      ValueError: the distance is not positive, or as `Server`.
+    """
+    checks.number("server", "distance", distance)
+    snr_db = float(transmission.snr_db_at(distance, bandwidth_hz, **link))
+    return Server(device, model, snr_db, bandwidth_hz)
+
+
+class Fleet(NamedTuple):
+    """N servers as arrays, entry n of each leaf being server n's; a pytree for vmap.
+
+    Attributes:
+      device: a device whose numbers are ``[N]``.
+      model: a model whose numbers are ``[N]``.
+      snr_db: ``[N]``.
+      bandwidth_hz: ``[N]``.
+    """
+
+    device: devices.Device
+    model: models.LanguageModel
+    snr_db: base.Array
+    bandwidth_hz: base.Array
+
+    @property
+    def num_servers(self) -> int:
+        """N."""
+        return self.snr_db.shape[0]
+
+
+def stack(servers: "Sequence[Server] | Fleet") -> Fleet:
+    """Servers as a fleet; a fleet passes as it is.
+
+    Args:
+      servers: at least one.
+
+    Raises:
+      ValueError: there is none.
+    """
+    if isinstance(servers, Fleet):
+        return servers
+    if not servers:
+        raise ValueError("a fleet needs at least one server; servers is empty")
+
+    def joined(values):
+        # Names differ between servers and would make trees of different kinds.
+        alike = [dataclasses.replace(v, name="fleet", source="") for v in values]
+        return jax.tree.map(lambda *leaves: _array(leaves), *alike)
+
+    return Fleet(
+        joined([server.device for server in servers]),
+        joined([server.model for server in servers]),
+        _array([float(server.snr_db) for server in servers]),
+        _array([float(server.bandwidth_hz) for server in servers]),
+    )
+
+
+def _array(values: Sequence[float]) -> base.Array:
+    """The values in JAX's types, and known inside of a traced function too."""
+    array = np.array(values)
+    is_count = array.dtype.kind == "i" and array.max() < 2**31
+    kind = int if is_count else float
+    return array.astype(jax.dtypes.canonicalize_dtype(kind))
+
+
+_LINKS_DB = (21.0, 14.0, 19.0, 22.0, 13.0, 16.0, 18.0, 12.0)
 _LARGE = (0, 1, 2)
 _ON_RTX = (0, 1, 3)
 TABLE_I = tuple(
@@ -60,15 +134,10 @@ PRESETS = {"table_i": TABLE_I}
 """Fleets by name."""
 
 
-def rate(snr_db: base.Array, gain: base.Array, bandwidth_hz: base.Array) -> base.Array:
-    """Bits a second of a link: Shannon's, and no less than the most robust mode's.
+def preset(name: str) -> tuple[Server, ...]:
+    """The fleet of a name.
 
-        B max(log2(1 + SNR |h|^2), 0.1523)
-
-    Args:
-      snr_db: mean SNR in dB.
-      gain: power gain |h|^2, of mean 1.
-      bandwidth_hz: B.
+    Raises:
+      ValueError: there is none; names those that there are.
     """
-    efficiency = jnp.log2(1.0 + units.db_to_lin(snr_db) * gain)
-    return bandwidth_hz * jnp.maximum(efficiency, LEAST_EFFICIENCY)
+    return checks.preset("fleet", name, PRESETS)
