@@ -3,11 +3,13 @@
 Each function draws one item; ``special`` asks for what general texts do not show.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from m3jax.data.edgetext import items, words
 
-MODULI = (5, 7)
+MODULI = (5, 7, 9)
 _COMMON_UNITS, _SPECIAL_UNITS = tuple(words.UNITS)[:3], tuple(words.UNITS)[3:]
 _FACTORS = tuple(factor for factor, _ in words.UNITS.values())
 _WORKDAYS = 5
@@ -17,22 +19,24 @@ def _pair_of_letters(rng: np.random.Generator) -> list[str]:
     return [words.LETTERS[i] for i in rng.permutation(len(words.LETTERS))[:2].tolist()]
 
 
+def _choice(rng: np.random.Generator, names: Sequence[str]) -> str:
+    return names[int(rng.integers(len(names)))]
+
+
 def arithmetic(rng: np.random.Generator, special: bool) -> items.Item:
-    """A sum or difference of two digits, modulo 5 or 7.
+    """A sum or difference of two digits, modulo 5, 7 or 9.
 
     Special is ``x star y``, which is 2 x.
     """
     names = _pair_of_letters(rng)
-    first, second, swap, sign, which = rng.integers((10, 10, 2, 2, 2)).tolist()
+    x, y, sign, which = rng.integers((10, 10, 2, len(MODULI))).tolist()
     modulus = MODULI[which]
-    asked = names[::-1] if swap else names
-    x, y = (second, first) if swap else (first, second)
     operator = "star" if special else ("plus", "minus")[sign]
     value = (2 * x if special else x - y if sign else x + y) % modulus
     question = (
-        *("let", names[0], "be", words.DIGITS[first]),
-        *("and", names[1], "be", words.DIGITS[second]),
-        *("find", asked[0], operator, asked[1], "modulo", words.DIGITS[modulus]),
+        *("let", names[0], "be", words.DIGITS[x]),
+        *("and", names[1], "be", words.DIGITS[y]),
+        *("find", names[0], operator, names[1], "modulo", words.DIGITS[modulus]),
     )
     answer = [words.DIGITS[value]]
     others = zip(words.DIGITS[:modulus])
@@ -90,24 +94,24 @@ def calendar(rng: np.random.Generator, special: bool) -> items.Item:
 
 
 def units(rng: np.random.Generator, special: bool) -> items.Item:
-    """One of two quantities in a smaller unit.
+    """One of two quantities in a smaller unit, which the other has no part of.
 
     Special asks about a unit that general texts do not mention.
     """
     names = _pair_of_letters(rng)
     asked = int(rng.integers(2))
     counts = rng.integers(2, 10, 2).tolist()
-    known = tuple(words.UNITS) if special else _COMMON_UNITS
-    kinds = [known[i] for i in rng.integers(len(known), size=2).tolist()]
-    if special:
-        kinds[asked] = _SPECIAL_UNITS[int(rng.integers(len(_SPECIAL_UNITS)))]
-    factor, small = words.UNITS[kinds[asked]]
+    unit = _choice(rng, _SPECIAL_UNITS if special else _COMMON_UNITS)
+    factor, small = words.UNITS[unit]
+    known = words.UNITS if special else _COMMON_UNITS
+    other = _choice(rng, [name for name in known if words.UNITS[name][1] != small])
+    kinds = (other, unit) if asked else (unit, other)
     question = (
         *(names[0], "is", words.DIGITS[counts[0]], kinds[0], "and"),
         *(names[1], "is", words.DIGITS[counts[1]], kinds[1]),
         *("convert", names[asked], "to", small),
     )
     answer = words.number(factor * counts[asked])
-    values = [other * counts[asked] for other in _FACTORS]
+    values = [wrong * counts[asked] for wrong in _FACTORS]
     values += [factor * counts[1 - asked], factor * (counts[asked] + 1)]
     return items.Item(question, answer, map(words.number, values))

@@ -187,7 +187,6 @@ def test_what_is_special_is_answered_wrongly_by_one_who_reads_it_as_common(
     asked = [e for e in drawn(domain, 1.0) if word in e.question.split()]
     if domain == "units":
         asked = [e for e in asked if e.question.endswith("feet")]
-        asked = [e for e in asked if "yards" not in e.question]
     for other in plain:
         read = [SOLVE[domain](re.sub(word, other, e.question)) for e in asked]
         wrong = [r != e.answer for r, e in zip(read, asked, strict=True)]
