@@ -42,7 +42,7 @@ class UnderBudgets:
 
     taus_s: tuple[float, ...] = (1.0, 2.0, 3.0)
     energies_j: tuple[float, ...] = (5.0, 10.0, 15.0, 20.0, 25.0, 35.0, 50.0)
-    num_draws: int = 256
+    num_draws: int = 1_024
     num_watched: int = 450
 
     def validate(self) -> None:

@@ -38,7 +38,7 @@ class Config:
     budget: budgets.Budget = dataclasses.field(default_factory=budgets.Budget)
     threshold: float = 0.0
     in_training: bool = False
-    num_draws: int = 64
+    num_draws: int = 256
 
     def validate(self, num_experts: int) -> None:
         """Raises ValueError naming the first field that makes no sense."""

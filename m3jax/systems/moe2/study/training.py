@@ -9,9 +9,10 @@ import numpy as np
 from m3jax import base
 from m3jax.data import pipeline
 from m3jax.data.edgetext import dataset, domains
+from m3jax.experiments import running
 from m3jax.systems.moe2 import baselines, clusters, config, pool, tables
 from m3jax.systems.moe2.study import variants
-from m3jax.train import kept, learner, pretrained, scanned, typed_json
+from m3jax.train import kept, learner, scanned, typed_json
 
 _READS = ("question", "answer", "domain")
 HELD_OUT = domains.DOMAINS.index(domains.HELD_OUT)
@@ -49,29 +50,31 @@ class Shared:
     @functools.cached_property
     def experts(self) -> tuple[base.Params, config.Config]:
         """Parameters of the pool, and the settings of a system on it."""
-        params, card = pretrained.load(self.settings.experts)
-        params = _whole(params, card)
+        loaded = running.load(self.settings.experts)
         made = self.settings.system()
-        made.pool = typed_json.from_json(card["config"]).system
-        return params, made
+        made.pool = loaded.config.system
+        return loaded.params, made
+
+    @functools.cached_property
+    def _kept(self) -> dict[str, np.ndarray]:
+        about = [self.settings.data_config, self.settings.num_examples]
+        about += [self.settings.experts, self.settings.generalists]
+        return kept.arrays("moe2", about, self._tabulate)
 
     @functools.cached_property
     def table(self) -> tables.Table:
         """What all experts say of all prompts, made once for all processes."""
-        made = kept.arrays("moe2", typed_json.to_json(self.settings), self._tabulate)
-        return tables.Table(*(made[name] for name in tables.Table._fields))
+        return tables.Table(*(self._kept[name] for name in tables.Table._fields))
 
     @functools.cached_property
     def agents(self) -> dict[str, np.ndarray]:
         """Which prompts each single agent answers correctly, bool [M]."""
-        made = kept.arrays("moe2", typed_json.to_json(self.settings), self._tabulate)
-        return {name: made[name] for name in variants.SINGLE_AGENTS}
+        return {name: self._kept[name] for name in variants.SINGLE_AGENTS}
 
     @functools.cached_property
     def cluster(self) -> np.ndarray:
         """The cluster of each prompt, by the centres that experts were tuned on."""
-        made = kept.arrays("moe2", typed_json.to_json(self.settings), self._tabulate)
-        return made["cluster"]
+        return self._kept["cluster"]
 
     def split(self, seed: int) -> Split:
         """80 % to train a gate on and 20 % to measure, drawn anew by each seed."""
@@ -154,21 +157,17 @@ class Shared:
         experts = pool.Pool(made.pool)
         table = tables.tabulate(experts, params, arrays)
         agents = _agents(experts, params, variants.BASES, arrays, adapted=False)
-        others, card = pretrained.load(settings.generalists)
-        tuned = pool.Pool(typed_json.from_json(card["config"]).system)
+        tuned = running.load(settings.generalists)
         agents |= _agents(
-            tuned, _whole(others, card), variants.GENERALISTS, arrays, adapted=True
+            pool.Pool(tuned.config.system),
+            tuned.params,
+            variants.GENERALISTS,
+            arrays,
+            adapted=True,
         )
-        _, card = pretrained.load(settings.experts)
-        centres = typed_json.from_json(card["config"]).data.centres()
+        centres = running.load(settings.experts).config.data.centres()
         labels = clusters.nearest(table.embedding, centres)
         return {**table._asdict(), **agents, "cluster": labels}
-
-
-def _whole(params: base.Params, card: dict) -> base.Params:
-    """Adapters as shipped, with the bases that they start from."""
-    start = typed_json.from_json(card["config"]).start
-    return {**pretrained.load(start)[0], **params} if start else params
 
 
 def _agents(

@@ -68,7 +68,7 @@ class Settings:
     gate_rate: float = 1e-3
     taus_s: tuple[float, ...] = (1.0, 2.0, 3.0)
     energies_j: tuple[float, ...] = (5.0, 10.0, 15.0, 20.0, 25.0, 35.0, 50.0)
-    num_draws: int = 512
+    num_draws: int = 2_048
     upload_words: tuple[int, ...] = (1, 2, 5, 10, 50)
     joint_steps: int = 200
     joint_batch: int = 64
