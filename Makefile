@@ -34,7 +34,7 @@ PYTEST ?= $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=lo
 	--no-loadscope-reorder
 
 .PHONY: help setup train test test-all lint format bench docs audit pretrain
-.PHONY: pretrain-experts clean
+.PHONY: pretrain-experts pretrain-edge clean
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
@@ -97,6 +97,15 @@ pretrain-experts: setup
 	        --workdir=runs/expert_$$skill && \
 	    $(BIN)/python launch/evaluate.py --workdir=runs/expert_$$skill \
 	        --export=expert_$$skill --export_root=m3jax/pretrained || exit 1; \
+	done
+
+pretrain-edge: setup
+	for part in base:edge_base tuned:edge_experts generalists:edge_generalists; do \
+	    name=$${part#*:} && \
+	    $(BIN)/python launch/train.py --config=configs/edge_experts.py:$${part%:*} \
+	        --workdir=runs/$$name && \
+	    $(BIN)/python launch/evaluate.py --workdir=runs/$$name \
+	        --export=$$name --export_root=m3jax/pretrained || exit 1; \
 	done
 
 clean:
