@@ -21,7 +21,7 @@ from m3jax.train import config as train_config
 from m3jax.train import optimizers
 
 VARIANTS = ("base", "tuned", "generalists", "smoke", "tiny")
-TUNING_STEPS = 600
+TUNING_STEPS = 450
 
 
 def get_config(arg: str = "tuned") -> supervised.Supervised:
@@ -74,7 +74,7 @@ def _tuned() -> supervised.Supervised:
         system=pool.Config(),
         data=clusters.Config(),
         train=train_config.TrainConfig(
-            steps=TUNING_STEPS, log_every=50, checkpoint_every=300
+            steps=TUNING_STEPS, log_every=50, checkpoint_every=TUNING_STEPS
         ),
         learner=train_config.LearnerConfig(
             batch_size=256,

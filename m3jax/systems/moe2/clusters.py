@@ -38,7 +38,7 @@ class Config:
     text: dataset.Config = dataclasses.field(default_factory=dataset.Config)
     embedder: str = "edge_base"
     num_experts: int = 8
-    foreign: float = 0.15
+    foreign: float = 0.35
     seed: int = 0
 
     groups: ClassVar[tuple[str, ...]] = dataset.Config.groups
