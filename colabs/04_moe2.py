@@ -49,6 +49,7 @@ import numpy as np
 from m3jax.costs import budgets, responses
 from m3jax.data import pipeline
 from m3jax.data.edgetext import dataset, domains, words
+from m3jax.evals import heat_maps
 from m3jax.experiments import running
 from m3jax.ops import subsets
 from m3jax.systems import moe2
@@ -88,23 +89,13 @@ centres = experts.config.data.centres()
 label = clusters.nearest(known.embedding, centres)
 
 
-def heat(ax, values, columns, rows, title):
-    ax.imshow(100 * values, vmin=0, vmax=100, cmap="viridis", aspect="auto")
-    for (row, column), value in np.ndenumerate(values):
-        colour = "white" if value < 0.6 else "black"
-        ax.text(
-            column, row, f"{100 * value:.0f}", ha="center", va="center", color=colour
-        )
-    ax.set_xticks(range(len(columns)), columns)
-    ax.set_yticks(range(len(rows)), rows)
-    ax.set_title(title)
-
-
 fig, axes = plt.subplots(1, 2, figsize=(11, 4))
 share = clusters.shares(label, known.domain, 8, 9)
-heat(axes[0], share, range(8), domains.DOMAINS, "share of a domain in each cluster (%)")
+heat_maps.draw(axes[0], 100 * share, domains.DOMAINS, range(8), span=(0, 100))
+axes[0].set(title="share of a domain in each cluster (%)", xlabel="cluster")
 right = np.array([known.right[known.domain == d].mean(axis=0) for d in range(9)])
-heat(axes[1], right, range(8), domains.DOMAINS, "right answers of each expert (%)")
+heat_maps.draw(axes[1], 100 * right, domains.DOMAINS, range(8), span=(0, 100))
+axes[1].set(title="right answers of each expert (%)", xlabel="expert")
 fig.tight_layout()
 plt.show()
 

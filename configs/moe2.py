@@ -46,8 +46,10 @@ def get_config(arg: str = "laptop") -> supervised.Supervised:
 
 def _laptop() -> supervised.Supervised:
     study = variants.Settings()
+    system = study.system()
+    system.spending.budget = budgets.Budget(*study.joint_budget)  # over SNRs
     return supervised.Supervised(
-        system=study.system(),
+        system=system,
         data=dataset.Config(domains=TUNED),
         train=train_config.TrainConfig(
             steps=study.gate_steps, log_every=100, checkpoint_every=1_000

@@ -1,11 +1,12 @@
 """From records to what a person looks at: tables, and a plot for each numeric axis."""
 
+import itertools
 import os
 import pathlib
 from collections.abc import Sequence
 
 from m3jax import base
-from m3jax.evals import axes, plots, tables
+from m3jax.evals import axes, heat_maps, plots, tables
 from m3jax.evals import records as records_lib
 from m3jax.train import metrics as metric_files
 
@@ -49,19 +50,21 @@ def write(
 def markdown(rows: Sequence[base.Record], metrics: Sequence[str] = ()) -> str:
     """Tables: each metric over each numeric axis, and the first one by each name.
 
-    Names, such as skills, are shown at 0 dB, 20 dB and the last place of the axis.
+    What stands on two numeric axes has a table for each variant. Names, such as skills, are shown at 0 dB, 20 dB and the last place of the axis.
     """
     metrics = metrics or (rows[0].metric,)
     numeric, named = _axes_of(rows)
     parts = []
     for metric in metrics:
-        for axis in numeric or (None,):
+        single = [a for a in numeric if any(r.at for r in _on(rows, metric, a))]
+        for axis in single or (None,):
             shown = _on(rows, metric, axis)
             if shown:
                 title = f"### {metric.replace('_', ' ')}\n\n" * (len(metrics) > 1)
                 layout = {"rows": axis} if axis else {"rows": "metric"}
                 summaries = records_lib.aggregate(shown)
                 parts.append(title + tables.markdown(summaries, **layout))
+        parts += [_by_pair(rows, metric, pair) for pair in _pairs(rows, metric)]
     parts += [_by_name(rows, metrics[0], name, numeric) for name in named]
     return "\n\n".join(part for part in parts if part)
 
@@ -116,6 +119,33 @@ def _on(
     return [r for r in rows if r.metric == metric and axes.names(r) <= wanted]
 
 
+def _pairs(rows: Sequence[base.Record], metric: str) -> list[tuple[str, str]]:
+    """Pairs of numeric axes that rows of a metric stand on; the shorter one first."""
+    numeric, _ = _axes_of(rows)
+    found = []
+    for pair in itertools.combinations(numeric, 2):
+        there = [r for r in rows if r.metric == metric and axes.names(r) == set(pair)]
+        if there:
+            places = {a: len({axes.coordinate(r, a) for r in there}) for a in pair}
+            found.append(tuple(sorted(pair, key=places.get)))
+    return found
+
+
+def _by_pair(rows: Sequence[base.Record], metric: str, pair: tuple[str, str]) -> str:
+    """A table for each variant over two numeric axes."""
+    chosen = [r for r in rows if r.metric == metric and axes.names(r) == set(pair)]
+    parts = []
+    for variant in dict.fromkeys(row.variant for row in chosen):
+        own = [row for row in chosen if row.variant == variant]
+        own.sort(key=lambda row: [axes.coordinate(row, axis) for axis in pair])
+        made = tables.markdown(
+            records_lib.aggregate(own), rows=pair[0], columns=pair[1]
+        )
+        across = axes.label(pair[1])
+        parts.append(f"{variant}: {metric.replace('_', ' ')} by {across}\n\n{made}")
+    return "\n\n".join(parts)
+
+
 def _by_name(
     rows: Sequence[base.Record], metric: str, name: str, numeric: Sequence[str]
 ) -> str:
@@ -154,12 +184,15 @@ def _draw(rows: Sequence[base.Record], metrics: Sequence[str]) -> dict:
             if any(row.at for row in _on(rows, metric, axis)):
                 drawn = plots.metric_over(rows, metric, axis)
                 figures[f"{metric}_over_{axis}"] = drawn.figure
+        for pair in _pairs(rows, metric):
+            name = f"{metric}_over_{pair[0]}_and_{pair[1]}"
+            figures[name] = heat_maps.metric_over_pair(rows, metric, pair)
     for name in named:
-        for axis in numeric:
-            if any(axes.names(row) == {name, axis} for row in rows):
-                panels = plots.metric_over_by_group(rows, metrics[0], axis, name)
-                figures[f"{metrics[0]}_by_{name}"] = panels[0].figure
-        if not numeric:
+        over = [a for a in numeric if any(axes.names(r) == {name, a} for r in rows)]
+        for axis in over:
+            panels = plots.metric_over_by_group(rows, metrics[0], axis, name)
+            figures[f"{metrics[0]}_by_{name}"] = panels[0].figure
+        if not over:
             figures[f"{metrics[0]}_by_{name}"] = plots.dots(
                 rows, metrics[0], name
             ).figure

@@ -1,7 +1,7 @@
 """What a run starts from: a pretrained model by name, or another run's workdir."""
 
 from m3jax import base
-from m3jax.train import checkpoints, pretrained, workdir
+from m3jax.train import checkpoints, pretrained, typed_json, workdir
 
 
 def check(start: str) -> None:
@@ -16,7 +16,11 @@ def is_shipped(start: str) -> bool:
 
 
 def load(start: str) -> base.Params:
-    """The parameters; of a workdir those of its newest whole checkpoint."""
+    """The parameters; of a workdir those of its newest whole checkpoint.
+
+    Those of a model by name are whole, what it was shipped without put back.
+    """
     if workdir.has_checkpoints(start):
         return checkpoints.restore_params(start)
-    return pretrained.load(start)[0]
+    params, card = pretrained.load(start)
+    return typed_json.from_json(card["config"]).build().unpack(params)

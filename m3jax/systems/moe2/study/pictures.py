@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 
 from m3jax.data.edgetext import domains
-from m3jax.evals import plot_style, plots
+from m3jax.evals import heat_maps, plot_style, plots
 from m3jax.evals import records as records_lib
 from m3jax.ops import intervals
 from m3jax.studies import study
@@ -14,7 +14,6 @@ from m3jax.systems.moe2.study import tables, training, variants
 
 
 def draw(
-    settings: variants.Settings,
     shared: training.Shared,
     results: study.Results,
     folder: pathlib.Path,
@@ -22,7 +21,6 @@ def draw(
     """Draws all pictures of the study.
 
     Args:
-      settings: of the study.
       shared: what all units share.
       results: its results.
       folder: where they go.
@@ -34,7 +32,7 @@ def draw(
         "methods": _methods(results),
         "clusters": _clusters(shared),
         "experts": _experts(shared),
-        "budgets": _budgets(settings, results),
+        "budgets": _budgets(results),
         "pareto": _pareto(results),
         "theorem_gap": _gap(results),
     }
@@ -110,41 +108,10 @@ def _experts(shared: training.Shared):
     )
 
 
-def _budgets(settings: variants.Settings, results: study.Results):
-    """Accuracy of MoE2 over the grid of budgets, and how far above a random vote."""
-    fig = plot_style.new_figure(9.5, 3.4)
-    panels = fig.subplots(1, 2)
-    ours = _grid(settings, results, variants.MOE2)
-    chance = _grid(settings, results, variants.RANDOM_VOTE)
-    for ax, values, title in (
-        (panels[0], ours, "MoE2"),
-        (panels[1], ours - chance, "above random experts that vote"),
-    ):
-        shown = ax.imshow(100 * values, cmap="viridis", aspect="auto")
-        _write(ax, 100 * values, shown)
-        ax.set(
-            title=title,
-            xlabel="energy (J)",
-            xticks=range(len(settings.energies_j)),
-            xticklabels=[f"{e:g}" for e in settings.energies_j],
-            yticks=range(len(settings.taus_s)),
-            yticklabels=[f"{t:g}" for t in settings.taus_s],
-        )
-    panels[0].set_ylabel("delay (s)")
-    return fig
-
-
-def _grid(settings, results, variant: str) -> np.ndarray:
-    return np.array(
-        [
-            [
-                records_lib.by_seed(
-                    results.records, variant, "accuracy", tau_s=t, energy_j=e
-                ).mean()
-                for e in settings.energies_j
-            ]
-            for t in settings.taus_s
-        ]
+def _budgets(results: study.Results):
+    """Accuracy of all methods over the grid of budgets."""
+    return heat_maps.metric_over_pair(
+        results.records, "accuracy", ("tau_s", "energy_j")
     )
 
 
@@ -180,26 +147,7 @@ def _gap(results: study.Results):
 def _heat(values, columns, rows, xlabel: str, ylabel: str, label: str):
     fig = plot_style.new_figure(6.5, 4.2)
     ax = fig.subplots()
-    shown = ax.imshow(100 * values, cmap="viridis", vmin=0, vmax=100, aspect="auto")
-    _write(ax, 100 * values, shown)
-    ax.set(
-        xlabel=xlabel,
-        ylabel=ylabel,
-        xticks=range(len(columns)),
-        xticklabels=columns,
-        yticks=range(len(rows)),
-        yticklabels=rows,
-    )
+    shown = heat_maps.draw(ax, 100 * values, rows, columns, span=(0, 100))
+    ax.set(xlabel=xlabel, ylabel=ylabel)
     fig.colorbar(shown, ax=ax, label=f"{label} (%)")
     return fig
-
-
-def _write(ax, values: np.ndarray, shown) -> None:
-    """Writes each value into its field, light on dark."""
-    middle = np.nanmean(shown.get_clim())
-    for (row, column), value in np.ndenumerate(values):
-        colour = "white" if value < middle else "black"
-        ax.text(
-            *(column, row, f"{value:.0f}"),
-            ha="center", va="center", color=colour, fontsize=7,
-        )  # fmt: skip

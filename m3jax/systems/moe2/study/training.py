@@ -12,7 +12,7 @@ from m3jax.data.edgetext import dataset, domains
 from m3jax.experiments import running
 from m3jax.systems.moe2 import baselines, clusters, config, pool, tables
 from m3jax.systems.moe2.study import variants
-from m3jax.train import kept, learner, scanned, typed_json
+from m3jax.train import kept, learner, scanned
 
 _READS = ("question", "answer", "domain")
 HELD_OUT = domains.DOMAINS.index(domains.HELD_OUT)

@@ -73,7 +73,7 @@ class Moe2Study:
         self, results: study_lib.Results, folder: pathlib.Path
     ) -> list[pathlib.Path]:
         """Draws all pictures."""
-        return pictures.draw(self._settings, self._shared, results, folder)
+        return pictures.draw(self._shared, results, folder)
 
 
 def make_study(size: str) -> Moe2Study:
