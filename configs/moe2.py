@@ -6,8 +6,8 @@ r"""MoE2 on EdgeText: a gate weighs eight edge language models by the prompt.
 
 `laptop` (default) trains the gate on what the shipped experts say, which is asked once
 and kept; `end_to_end` trains gate, adapters and the link that carries distributions
-together, within a budget; `paper_gate` is the gate of the paper's tables V and VI; `smoke`
-shows in seconds that all of it runs, `tiny` in no time.
+together, within a budget; `paper_gate` trains as the paper's tables V and VI say;
+`smoke` shows in seconds that all of it runs, `tiny` in no time.
 """
 
 from m3jax.costs import budgets

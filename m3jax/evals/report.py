@@ -50,7 +50,8 @@ def write(
 def markdown(rows: Sequence[base.Record], metrics: Sequence[str] = ()) -> str:
     """Tables: each metric over each numeric axis, and the first one by each name.
 
-    What stands on two numeric axes has a table for each variant. Names, such as skills, are shown at 0 dB, 20 dB and the last place of the axis.
+    What stands on two numeric axes has a table for each variant. Names, such as skills,
+    are shown at 0 dB, 20 dB and the last place of the axis.
     """
     metrics = metrics or (rows[0].metric,)
     numeric, named = _axes_of(rows)

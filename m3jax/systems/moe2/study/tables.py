@@ -37,14 +37,12 @@ def tables(settings: variants.Settings, rows: Sequence[base.Record]) -> str:
                 columns="energy_j",
             )
         )
-    sent = _on(rows, {"words_sent"})
     parts.append(
-        _table(
+        _wide(
             "Words of a distribution that are sent (inf: all), and bits of a token with"
             " the vocabulary of Qwen2.5",
-            sent,
+            _on(rows, {"words_sent"}),
             rows="words_sent",
-            columns="metric",
         )
     )
     parts.append(
@@ -56,26 +54,20 @@ def tables(settings: variants.Settings, rows: Sequence[base.Record]) -> str:
             digits=4,
         )
     )
+    joint = [row for row in rows if row.variant in variants.STOPPED]
     parts.append(
-        _table(
+        _wide(
             "Trained end to end, and without a gradient",
-            _sorted(
-                [r for r in rows if r.variant in variants.STOPPED],
-                tuple(variants.STOPPED),
-            ),
-            columns="metric",
-            digits=2,
+            _sorted(joint, tuple(variants.STOPPED)),
+            rows="variant",
         )
     )
-    search = [r for r in rows if r.variant == variants.SELECTION and r.at]
     parts.append(
-        _table(
+        _wide(
             f"Choice among {settings.instance_experts}, by instance of a seed;"
             " certificate: gap over the loss's range",
-            search,
+            [r for r in rows if r.variant == variants.SELECTION and r.at],
             rows="instance",
-            columns="metric",
-            digits=3,
         )
     )
     rule = claims.best_rule(rows)
@@ -86,6 +78,22 @@ def _table(title: str, chosen: list[base.Record], **layout) -> str:
     layout = {"rows": "variant", **layout}
     made = table_lib.markdown(records_lib.aggregate(chosen), **layout)
     return f"### {title}\n\n{made}"
+
+
+def _wide(title: str, chosen: list[base.Record], *, rows: str) -> str:
+    """A table with a column for each metric, whatever their units."""
+    made = []
+    for metric in dict.fromkeys(row.metric for row in chosen):
+        found = records_lib.aggregate(records_lib.select(chosen, metric=metric))
+        table = table_lib.markdown(found, rows=rows, columns="metric", digits=2)
+        made.append(table.splitlines())
+    # The names of the rows stand in the first table alone.
+    lines = zip(*made, strict=True)
+    joined = [
+        first + "".join(other.split("|", 2)[2] for other in others)
+        for first, *others in lines
+    ]
+    return "\n".join([f"### {title}", "", *joined])
 
 
 def _on(rows: Sequence[base.Record], axes: set[str]) -> list[base.Record]:

@@ -164,7 +164,7 @@ UNITS = {
     "share_certified": "1",
     "certificate": "1",
     "seconds": "s",
-    "evaluated": "1",
+    "evaluated": "set",
 }
 """Metric -> unit."""
 __all__ = ["Settings", "pool", "rows", "smoke"]
