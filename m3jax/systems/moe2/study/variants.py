@@ -74,7 +74,7 @@ class Settings:
     joint_batch: int = 64
     joint_rate: float = 2e-3
     joint_examples: int = 1_000
-    num_reals: int = 16
+    num_reals: int = 32
     joint_budget: tuple[float, float] = (2.0, 25.0)
     snr_db: float = 10.0
     num_instances: int = 4
