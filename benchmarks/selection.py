@@ -73,7 +73,7 @@ class Workload:
         energy_j = rng.uniform(0.15, 0.8, states) * energies.sum(axis=1)
         arrays = (losses, delays, energies, tau_s, energy_j)
         losses, delays, energies, *budget = (x.astype(np.float32) for x in arrays)
-        return losses, delays, energies, selection.Budget(*budget)
+        return losses, delays, energies, selection.Limits(*budget)
 
 
 WORKLOADS = {"full": (Workload(10_000, 20.0),), "tiny": (Workload(50, None, 4, 8),)}

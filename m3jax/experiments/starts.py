@@ -23,4 +23,6 @@ def load(start: str) -> base.Params:
     if workdir.has_checkpoints(start):
         return checkpoints.restore_params(start)
     params, card = pretrained.load(start)
+    if "config" not in card:  # nobody knows what it was made by
+        return params
     return typed_json.from_json(card["config"]).build().unpack(params)

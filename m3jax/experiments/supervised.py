@@ -98,7 +98,7 @@ class Supervised:
             best=watched,
             shown=tuple(system.metrics)[:1],
             pack=lambda params: self._pack(params, warm_start),
-            unpack=lambda params: self._unpack(params, warm_start),
+            unpack=lambda params: self._unpack(system, params, warm_start),
             about={"data": self.data.version},
         )
 
@@ -150,7 +150,12 @@ class Supervised:
         """Leaves out frozen parts of a shipped model, which `_unpack` loads again."""
         return {name: params[name] for name in self._own(params, warm_start)}
 
-    def _unpack(self, params: Mapping[str, Any], warm_start) -> base.Params:
-        if not starts.is_shipped(self.start):
+    def _unpack(
+        self, system: base.System, params: base.Params, warm_start
+    ) -> base.Params:
+        """Puts back what is missing; a whole model may bear the name of its start."""
+        batch = cached.batch_of(self.data)
+        whole = jax.eval_shape(system.init, jax.random.key(0), batch)
+        if set(whole) <= set(params):
             return params
         return {**(warm_start() or {}), **params}

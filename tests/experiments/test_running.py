@@ -14,7 +14,7 @@ from m3jax import base
 from m3jax.data import pipeline
 from m3jax.data.edgescenes import dataset, examples, scenes
 from m3jax.evals import axes, records, report
-from m3jax.experiments import over_snr, running, supervised
+from m3jax.experiments import over_snr, running, starts, supervised
 from m3jax.foundation import generalist as generalist_lib
 from m3jax.foundation import sizes as sizes_lib
 from m3jax.systems import tokcom
@@ -249,6 +249,15 @@ def test_what_a_shipped_model_gives_is_not_shipped_again(data_dir):
     batch["snr_db"] = np.full(4, 20.0, np.float32)
     scores = jax.jit(chart.predict["answer"])(chart.params, batch, jax.random.key(0))
     assert scores["answer_accuracy"].shape == (4,)
+
+
+def test_a_start_is_whole_though_it_was_shipped_in_part():
+    """Adapters are shipped alone; who starts from them gets their bases too."""
+    shipped, _ = pretrained.load("edge_experts")
+    whole = starts.load("edge_experts")
+    assert set(shipped) == {"lora"}
+    assert set(whole) == {"lora", "small", "large"}
+    check_identical(whole["small"], pretrained.load("edge_base")[0]["small"])
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def additive(values, delays, energies, budget):
         lambda m: -(m @ values),
         delays,
         energies,
-        selection.Budget(*budget),
+        selection.Limits(*budget),
         kind="additive",
     )
 
@@ -85,7 +85,7 @@ def test_additive_values_are_a_knapsack():
     rng = np.random.default_rng(1)
     for _ in range(50):
         values, energies, delays = rng.uniform(0.1, 1, (3, 9))
-        budget = selection.Budget(0.7, rng.uniform(0.5, 3.0))
+        budget = selection.Limits(0.7, rng.uniform(0.5, 3.0))
         problem = additive(values, delays[None], energies, budget)
         exact = selection.enumerate_best(problem)
         for found in (
@@ -109,7 +109,7 @@ def test_greedy_reaches_1_less_1_over_e_for_a_number_of_experts(seed):
     merit = np.random.default_rng(seed).gamma(0.3, size=(12, 9))
     value = lambda m: -np.where(m[:, None], merit, 0).max(-1).mean(-1)  # noqa: E731
     problem = selection.make_problem(
-        value, np.zeros((1, 9)), np.ones(9), selection.Budget(1.0, 3.0), kind="coverage"
+        value, np.zeros((1, 9)), np.ones(9), selection.Limits(1.0, 3.0), kind="coverage"
     )
     greedy, best = selection.greedy(problem), selection.enumerate_best(problem)
     assert -greedy.loss >= (1 - 1 / np.e) * -best.loss
@@ -126,7 +126,7 @@ def test_gain_per_cost_fills_a_budget_where_gain_alone_does_not():
 def test_delays_that_vary_forbid_what_each_passes_alone(key):
     delays = np.asarray(jax.random.exponential(key, (20_000, 8)))
     assert (delays.mean(axis=0) <= 2.0).all()
-    problem = additive(np.ones(8), delays, np.ones(8), selection.Budget(2.0))
+    problem = additive(np.ones(8), delays, np.ones(8), selection.Limits(2.0))
     for search in (selection.enumerate_best, selection.smo):
         found = search(problem)
         assert found.members.sum() == 3 and found.binding == ("delay",)
@@ -135,7 +135,7 @@ def test_delays_that_vary_forbid_what_each_passes_alone(key):
 def test_each_application_has_its_limit():
     delays = np.array([[[1.0, 2.0, 1.0]], [[3.0, 1.0, 1.0]]])
     problem = additive(
-        [5, 5, 1], delays, np.ones(3), selection.Budget((1.5, 2.0), 10.0)
+        [5, 5, 1], delays, np.ones(3), selection.Limits((1.5, 2.0), 10.0)
     )
     found = selection.enumerate_best(problem)
     assert np.flatnonzero(found.members).tolist() == [2]
@@ -159,7 +159,7 @@ def test_infeasible_names_the_limit_that_stops_everybody():
 def test_equal_losses_go_to_fewer_members_then_to_the_lower_number():
     losses = np.array([np.inf, 2, 1, 1, 1, 1, 1, 1])
     problem = selection.make_problem(
-        losses, np.zeros((1, 3)), np.ones(3), selection.Budget()
+        losses, np.zeros((1, 3)), np.ones(3), selection.Limits()
     )
     assert np.flatnonzero(selection.enumerate_best(problem).members).tolist() == [1]
 
@@ -228,7 +228,7 @@ def test_many_states_at_once_are_each_enumerated(key):
     energies = np.asarray(jax.random.uniform(keys[2], (num, num_experts)))
     tau = np.linspace(0.2, 3.0, num).astype(np.float32)
     found = selection.resolve_many(
-        losses, delays, energies, selection.Budget(tau, 0.3 * num_experts)
+        losses, delays, energies, selection.Limits(tau, 0.3 * num_experts)
     )
     bits = 2 ** np.arange(num_experts)
     statuses = set()
@@ -237,7 +237,7 @@ def test_many_states_at_once_are_each_enumerated(key):
             losses,
             delays[state],
             energies[state],
-            selection.Budget(tau[state], 0.3 * num_experts),
+            selection.Limits(tau[state], 0.3 * num_experts),
         )
         one = selection.enumerate_best(problem)
         assert int(found.numbers[state]) == one.members @ bits
@@ -271,7 +271,7 @@ def test_the_front_is_what_no_subset_beats(key):
     ("change", "message"),
     [
         ({"delays_s": np.ones((2, 4))}, r"delays need shape"),
-        ({"budget": selection.Budget((1.0, 2.0), 1.0)}, "delay limits"),
+        ({"budget": selection.Limits((1.0, 2.0), 1.0)}, "delay limits"),
         ({"energies_j": -np.ones(3)}, "from 0"),
         ({"losses": np.ones(7)}, "8 subsets"),
         ({"kind": "gated"}, "not 'gated'"),
@@ -282,7 +282,7 @@ def test_what_does_not_fit_is_refused(change, message):
         "losses": np.ones(8),
         "delays_s": np.ones((2, 3)),
         "energies_j": np.ones(3),
-        "budget": selection.Budget(1.0, 1.0),
+        "budget": selection.Limits(1.0, 1.0),
     }
     with pytest.raises(ValueError, match=message):
         selection.make_problem(**(given | change))

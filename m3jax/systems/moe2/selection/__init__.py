@@ -9,8 +9,8 @@ from m3jax.systems.moe2.selection.enumeration import (
 from m3jax.systems.moe2.selection.heuristics import greedy, knapsack, random_feasible
 from m3jax.systems.moe2.selection.monotonic import smo
 from m3jax.systems.moe2.selection.problem import (
-    Budget,
     Constraint,
+    Limits,
     Problem,
     Selection,
     Status,
@@ -18,8 +18,8 @@ from m3jax.systems.moe2.selection.problem import (
 )
 
 __all__ = [
-    "Budget",
     "Constraint",
+    "Limits",
     "Problem",
     "Resolved",
     "Selection",

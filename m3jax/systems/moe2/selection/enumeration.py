@@ -85,7 +85,7 @@ def resolve_many(
     losses: base.Array,
     delays_s: base.Array,
     energies_j: base.Array,
-    budget: problems.Budget,
+    budget: problems.Limits,
 ) -> Resolved:
     """The best feasible subset in each of many states of the system, in one program.
 
@@ -100,7 +100,7 @@ def resolve_many(
     Example:
       >>> found = resolve_many(
       ...     jnp.array([jnp.inf, 3.0, 2.0, 1.0]), jnp.full((2, 4, 2), 0.1),
-      ...     jnp.array([[1.0, 2.0], [1.0, 1.0]]), problems.Budget(0.5, 2.5))
+      ...     jnp.array([[1.0, 2.0], [1.0, 1.0]]), problems.Limits(0.5, 2.5))
       >>> found.numbers.tolist()
       [2, 3]
     """

@@ -30,7 +30,7 @@ class Instance(NamedTuple):
     rows: weights.Rows
     delays_s: np.ndarray
     energies_j: np.ndarray
-    budget: problems.Budget
+    budget: problems.Limits
 
     def problem(self) -> problems.Problem:
         """The problem of refitted losses under both budgets."""
@@ -108,7 +108,7 @@ def draw(
     share = uniform(0.0, 1.0, 2)
     lowest = np.median(delays.mean(axis=0))
     highest = delays.max(axis=1).mean()
-    budget = problems.Budget(
+    budget = problems.Limits(
         tau_s=float(lowest + share[0] * (highest - lowest)),
         energy_j=float((0.1 + 0.4 * share[1]) * energies.sum()),
     )

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from m3jax.costs import budgets
+
 KINDS = ("refit", "restrict", "additive", "coverage", "other")
 Evaluate = Callable[[np.ndarray], Any]
 """Sets, bool ``[B, N]`` -> losses ``[B]``, or ``(losses, gaps)``: a gap says by how
@@ -33,8 +35,8 @@ class Status(enum.StrEnum):
     HEURISTIC = "heuristic"
 
 
-class Budget(NamedTuple):
-    """What a set may take.
+class Limits(NamedTuple):
+    """What a set may take, as arrays: each may be one number, or one for each state.
 
     Attributes:
       tau_s: seconds of E[max delay]; one, or one for each application.
@@ -141,7 +143,7 @@ def make_problem(
     losses: np.ndarray | Evaluate,
     delays_s: np.ndarray,
     energies_j: np.ndarray,
-    budget: Budget,
+    budget: Limits | budgets.Budget,
     *,
     kind: str = "refit",
 ) -> Problem:
@@ -165,7 +167,7 @@ def make_problem(
     Example:
       >>> problem = make_problem(
       ...     np.array([np.inf, 3.0, 2.0, 1.0]),
-      ...     np.array([[0.1, 0.3]]), np.array([1.0, 2.0]), Budget(0.5, 2.5))
+      ...     np.array([[0.1, 0.3]]), np.array([1.0, 2.0]), Limits(0.5, 2.5))
       >>> problem.feasible(np.array([[True, False], [True, True]])).tolist()
       [True, False]
     """
