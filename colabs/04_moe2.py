@@ -124,7 +124,7 @@ rows = scanned.draw_rows(len(tuned.answer), 64, 400, seed=0)
 state, metrics = scanned.fit(
     scanned.make_stretch(learns), state, examples, rows, jax.random.key(1)
 )
-plt.plot(metrics["loss"])
+plt.plot(np.arange(10, 400, 20), metrics["loss"].reshape(-1, 20).mean(axis=1))
 plt.xlabel("step")
 plt.ylabel("loss (nat/word)")
 plt.show()
