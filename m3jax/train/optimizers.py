@@ -150,7 +150,9 @@ def make_optimizer(
     clip = optax.clip_by_global_norm(config.clip_norm)
     descend = optax.chain(clip, make(config, updates), *_plateau(config))
     if config.accumulate > 1:
-        descend = optax.MultiSteps(descend, config.accumulate).gradient_transformation()
+        every = optax.MultiSteps(descend, config.accumulate)
+        # Its own gradient_transformation() would not hand the loss on.
+        descend = optax.GradientTransformationExtraArgs(every.init, every.update)
     return optax.partition(
         {"trains": descend, "frozen": optax.set_to_zero()},
         jax.tree.map(lambda trained: "trains" if trained else "frozen", trains),

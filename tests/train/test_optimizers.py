@@ -156,9 +156,10 @@ def test_stacked_biases_and_scales_do_not_decay():
     assert not np.any(updates["norm"]["scale"])
 
 
-def test_accumulated_gradients_are_one_update_by_their_mean():
+@pytest.mark.parametrize("schedule", ["constant", "plateau"])
+def test_accumulated_gradients_are_one_update_by_their_mean(schedule):
     config = optimizers.OptimizerConfig(
-        schedule="constant", weight_decay=0.0, clip_norm=float("inf")
+        schedule=schedule, weight_decay=0.0, clip_norm=float("inf")
     )
     params, grads = {"w": jnp.array([1.0, -2.0])}, [3.0, 1.0]
     apart = optimizers.make_optimizer(
