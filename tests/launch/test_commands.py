@@ -22,8 +22,8 @@ CASES = {
     "mine": (("--package=mine", "--config=mine/config.py"), OWN),
     "end_to_end": (("--config=configs/m3llm.py:tiny_end_to_end",), ROOT),
 }
-# Experts of the one are measured first, which takes a minute; to the commands, the other
-# is as the generalist.
+# Experts of the one are measured first, which takes a minute; the other is to the
+# commands as the generalist.
 SLOW = {"end_to_end", "edge_experts"}
 HAS_LINK = set(CASES) - {"generalist", "edge_experts"}
 GRID = ("--num_seeds=1", "--num_examples=13")

@@ -1,5 +1,6 @@
 """What a pool's experts say of a set of examples: all that is measured starts here."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -74,16 +75,7 @@ def tabulate(
       arrays: question, answer and domain, with a leading axis M.
       tell: takes the share of the work that is done.
     """
-
-    @jax.jit
-    def ask(params, question, answer):
-        return (
-            pool.embed(params, question),
-            pool.log_probs(params, question, answer).astype(jnp.float16),
-            baselines.own_answers(pool, params, question, answer.shape[1]),
-        )
-
-    params = jax.device_put(params)
+    ask, params = _asker(pool), jax.device_put(params)
     names = ("question", "answer", "domain")
     # One shape, one program: the last batch is filled up.
     count = len(arrays["question"])
@@ -98,3 +90,18 @@ def tabulate(
         parts.append(jax.device_get(ask(params, part["question"], part["answer"])))
     told = [np.concatenate(column)[:count] for column in zip(*parts, strict=True)]
     return Table(*(np.asarray(arrays[n]) for n in names), *told)
+
+
+@functools.lru_cache(maxsize=2)
+def _asker(pool: pool_lib.Pool):
+    """Asks a batch; compiled once for all tables of a pool."""
+
+    @jax.jit
+    def ask(params, question, answer):
+        return (
+            pool.embed(params, question),
+            pool.log_probs(params, question, answer).astype(jnp.float16),
+            baselines.own_answers(pool, params, question, answer.shape[1]),
+        )
+
+    return ask

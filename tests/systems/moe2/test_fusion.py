@@ -25,7 +25,7 @@ def experts():
         lora=lora.LoraConfig(rank=2, pattern=pool.KERNELS),
     )
     made = pool.Pool(config)
-    params = made.init(jax.random.key(0))
+    params = jax.jit(made.init)(jax.random.key(0))
     # Fresh adapters change nothing; these do, and sharpen what the bases say.
     noise = jax.random.split(jax.random.key(1), len(jax.tree.leaves(params)))
     leaves, tree = jax.tree.flatten(params)
@@ -41,6 +41,24 @@ def experts():
 
 
 @pytest.fixture(scope="module")
+def generate(experts):
+    """``generate(scores, question, members, alive)``, in one program for all tests."""
+    made, params = experts
+
+    @jax.jit
+    def run(params, scores, question, members, alive):
+        return fusion.generate(
+            made, params, scores, question, LENGTH, members=members, alive=alive
+        )
+
+    def call(scores, question, members=(True,) * 3, alive=None):
+        alive = np.ones((LENGTH, 3), bool) if alive is None else alive
+        return run(params, scores, question, np.array(members), alive)
+
+    return call
+
+
+@pytest.fixture(scope="module")
 def question():
     asked = jax.random.randint(jax.random.key(2), (6, 4), 3, 11)
     return asked.at[:3, 3].set(0)
@@ -50,44 +68,42 @@ def greedy_from_scratch(made, params, scores, question, members):
     """Decodes the mixture word by word, reading everything again each time."""
     weights = gate.log_weights(scores, members)
     words = np.zeros((len(question), LENGTH), np.int32)
+    speak = jax.jit(made.log_probs)
     for t in range(LENGTH):
-        said = made.log_probs(params, question, jnp.asarray(words))
+        said = speak(params, question, jnp.asarray(words))
         fused = fusion.mixture(weights, said)
         words[:, t] = np.asarray(jnp.argmax(fused[:, t], axis=-1))
     ended = np.cumsum(words == 2, axis=1) - (words == 2) > 0
     return np.where(ended, 0, words)
 
 
-def test_decoding_with_caches_is_decoding_from_scratch(experts, question):
+def test_decoding_with_caches_is_decoding_from_scratch(experts, generate, question):
     made, params = experts
     scores = jax.random.normal(jax.random.key(3), (6, 3))
     members = np.array([True, True, False])
-    found = jax.jit(
-        lambda p, s, q: fusion.generate(made, p, s, q, LENGTH, members=members)
-    )(params, scores, question)
+    found = generate(scores, question, members)
     expected = greedy_from_scratch(made, params, scores, question, members)
     np.testing.assert_array_equal(found.tokens, expected)
     assert not np.any(found.lost)
 
 
 @pytest.mark.parametrize("number", [0, 2])
-def test_one_expert_fused_says_what_it_says_alone(experts, question, number):
+def test_one_expert_fused_says_what_it_says_alone(experts, generate, question, number):
     made, params = experts
-    members = np.arange(3) == number
-    scores = jnp.zeros((6, 3))
-    found = fusion.generate(made, params, scores, question, LENGTH, members=members)
-    alone = baselines.own_answers(made, params, question, LENGTH)[:, number]
+    found = generate(jnp.zeros((6, 3)), question, np.arange(3) == number)
+    decoder = made.decoders[made.config.placement[number]]
+    one = made.expert(params, number)
+    alone = jax.jit(lambda one: baselines.alone(decoder, one, question, LENGTH))(one)
     np.testing.assert_array_equal(found.tokens, alone)
 
 
-def test_an_expert_that_dies_is_left_out_from_then_on_and_recorded(experts, question):
-    made, params = experts
+def test_an_expert_that_dies_is_left_out_from_then_on_and_recorded(generate, question):
     scores = jnp.array([[3.0, 0.0, -1.0]] * 6)
     alive = np.ones((LENGTH, 3), bool)
     alive[2:, 0] = False
     alive[3, 0] = True  # it answers again, too late
-    found = fusion.generate(made, params, scores, question, LENGTH, alive=alive)
-    whole = fusion.generate(made, params, scores, question, LENGTH)
+    found = generate(scores, question, alive=alive)
+    whole = generate(scores, question)
     np.testing.assert_array_equal(found.tokens[:, :2], whole.tokens[:, :2])
     assert np.argwhere(found.lost).tolist() == [[2, 0]]
     speaking = np.asarray(found.members)
@@ -95,23 +111,20 @@ def test_an_expert_that_dies_is_left_out_from_then_on_and_recorded(experts, ques
     assert speaking[:2, :, 0][np.asarray(whole.tokens[:, :2].T) != 0].all()
 
 
-def test_dead_from_the_start_is_not_being_a_member(experts, question):
-    made, params = experts
+def test_dead_from_the_start_is_not_being_a_member(generate, question):
     scores = jax.random.normal(jax.random.key(4), (6, 3))
     alive = np.tile([True, False, True], (LENGTH, 1))
-    dead = fusion.generate(made, params, scores, question, LENGTH, alive=alive)
-    members = np.array([True, False, True])
-    apart = fusion.generate(made, params, scores, question, LENGTH, members=members)
+    dead = generate(scores, question, alive=alive)
+    apart = generate(scores, question, (True, False, True))
     np.testing.assert_array_equal(dead.tokens, apart.tokens)
 
 
-def test_if_nobody_is_left_the_last_ones_go_on(experts, question):
-    made, params = experts
+def test_if_nobody_is_left_the_last_ones_go_on(generate, question):
     scores = jnp.zeros((6, 3))
     alive = np.ones((LENGTH, 3), bool)
     alive[1:, 1:] = False
     alive[2:, 0] = False
-    found = fusion.generate(made, params, scores, question, LENGTH, alive=alive)
+    found = generate(scores, question, alive=alive)
     assert not np.any(np.isnan(found.tokens))
     going = np.asarray(found.members)[3:].any(axis=(0, 1))
     assert going.tolist() in ([True, False, False], [False] * 3)
@@ -121,7 +134,9 @@ def test_sampling_follows_the_mixture(experts, question):
     made, params = experts
     asked = jnp.repeat(question[:1], 4_000, axis=0)
     scores = jnp.tile(jnp.array([[0.5, 0.0, 1.0]]), (4_000, 1))
-    found = fusion.generate(made, params, scores, asked, 1, key=jax.random.key(5))
+    found = jax.jit(
+        lambda p: fusion.generate(made, p, scores, asked, 1, key=jax.random.key(5))
+    )(params)
     said = made.log_probs(params, question[:1], jnp.zeros((1, 1), jnp.int32))
     law = jnp.exp(fusion.mixture(gate.log_weights(scores[:1], np.ones(3, bool)), said))
     law = np.asarray(law[0, 0], np.float64)
