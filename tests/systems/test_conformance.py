@@ -91,6 +91,7 @@ SYSTEMS = {
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_system_keeps_its_contract(name):
     """Of systems whose eager operations take half a minute, few or none run eagerly."""
+    system, batch, reaches = SYSTEMS[name]
     eager = ("answer",) if name.startswith("tokcom") else None
     eager = () if name in ("moe2", "edge_experts") else eager
     system_checks.check_system(system, batch, jax.random.key(3), reaches, eager)
