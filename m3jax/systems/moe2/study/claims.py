@@ -26,7 +26,7 @@ def verdicts(
     return [
         *_gate(rows),
         *_budgets(rows),
-        *_joint(rows),
+        *_joint(settings, rows),
         *_selection(settings, rows),
     ]
 
@@ -157,14 +157,29 @@ def _largest_rise(rows, points) -> np.ndarray:
     return np.max(np.nan_to_num(rises, nan=0.0, neginf=0.0), axis=0)
 
 
-def _joint(rows) -> list[study.Verdict]:
-    whole = records_lib.by_seed(rows, variants.JOINT, "accuracy")
-    return [
+def _joint(settings: variants.Settings, rows) -> list[study.Verdict]:
+    def of(name: str, metric: str) -> np.ndarray:
+        return records_lib.by_seed(rows, name, metric)
+
+    energy_j = settings.joint_budget[1]
+    found = [
+        study.judge(
+            "End to end keeps its budget of energy",
+            of(variants.JOINT, "energy_j") / energy_j,
+            1.0,
+            unit="1",
+            below=True,
+            note=f"mean energy of a response over {energy_j:g} J",
+        )
+    ]
+    return found + [
         study.judge(
             f"End to end is above the same {name}",
-            whole - records_lib.by_seed(rows, name, "accuracy"),
+            of(variants.JOINT, "accuracy") - of(name, "accuracy"),
             0.0,
             unit="1",
+            note=f"which spends {of(name, 'energy_j').mean():.1f} J a response,"
+            f" end to end {of(variants.JOINT, 'energy_j').mean():.1f} J",
         )
         for name, stopped in variants.STOPPED.items()
         if stopped
