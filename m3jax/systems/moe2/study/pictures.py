@@ -65,7 +65,7 @@ def _methods(results: study.Results):
         ax.errorbar(
             means, places, xerr=[low, high], fmt=marker, label=f"{where} domains"
         )
-    ax.set(yticks=range(len(names)), yticklabels=names, xlabel="answers right")
+    ax.set(yticks=range(len(names)), yticklabels=names, xlabel="answers right (%)")
     ax.xaxis.set_major_formatter(plot_style.percent())
     ax.invert_yaxis()
     plot_style.tidy(ax)
