@@ -108,7 +108,7 @@ def _tiny() -> supervised.Supervised:
             pool=pool.Config(
                 small=small,
                 large=small,
-                placement=("large", "small", "small"),
+                placement=("large", "small"),
                 lora=lora.LoraConfig(rank=1, pattern=pool.KERNELS),
             ),
             upload=upload.Config(top_k=8, bits=8),

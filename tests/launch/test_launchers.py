@@ -227,9 +227,9 @@ def test_describe_tells_what_is_there_and_refuses_what_is_not(launch, run, tmp_p
 @pytest.mark.parametrize(
     ("argv", "told"),
     [
-        ([], "name a system first, such as m3llm, tokcom"),
+        ([], "name a system first, such as m3llm, moe2, tokcom"),
         (["--size=smoke"], "name a system first"),
-        (["nobody"], "no reproduction of 'nobody'; there are .'m3llm', 'tokcom'"),
+        (["nobody"], "no reproduction of 'nobody'; there are .'m3llm', 'moe2', 'tokcom'"),
         (["m3jax.base"], "m3jax.base has no make_study"),
         (["tokcom", "--workers=-3"], "--workers"),
         (["tokcom", "--size=huge"], "size.*laptop"),

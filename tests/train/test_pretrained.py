@@ -31,7 +31,7 @@ def test_unknown_name_lists_shipped_and_exported():
     pretrained.export("eye", {"a": np.zeros(1)}, {})
     assert {"eye", *pretrained.shipped()} == set(pretrained.names())
     for name in ("ear", "../eye", ""):
-        with pytest.raises(FileNotFoundError, match="there are: expert_all, .*, eye"):
+        with pytest.raises(FileNotFoundError, match="there are: edge_base, .*, eye"):
             pretrained.load(name)
 
 
