@@ -42,7 +42,7 @@ def at_distance(
     model: models.LanguageModel,
     distance: float,
     bandwidth_hz: float = 2.5e6,
-    **link,
+    **link: float,
 ) -> Server:
     """A server so many metres away.
 

@@ -229,7 +229,10 @@ def test_describe_tells_what_is_there_and_refuses_what_is_not(launch, run, tmp_p
     [
         ([], "name a system first, such as m3llm, moe2, tokcom"),
         (["--size=smoke"], "name a system first"),
-        (["nobody"], "no reproduction of 'nobody'; there are .'m3llm', 'moe2', 'tokcom'"),
+        (
+            ["nobody"],
+            "no reproduction of 'nobody'; there are .'m3llm', 'moe2', 'tokcom'",
+        ),
         (["m3jax.base"], "m3jax.base has no make_study"),
         (["tokcom", "--workers=-3"], "--workers"),
         (["tokcom", "--size=huge"], "size.*laptop"),
