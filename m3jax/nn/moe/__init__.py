@@ -9,6 +9,7 @@ from m3jax.nn.moe.buckets import run_buckets
 from m3jax.nn.moe.config import PATHS, Kernels, MoeConfig, Routing
 from m3jax.nn.moe.layer import MoeLayer
 from m3jax.nn.moe.losses import load_balance_loss, router_z_loss
+from m3jax.nn.moe.parallel import bytes_per_token, run_parallel
 from m3jax.nn.moe.paths import run_dense, run_experts, run_grouped
 from m3jax.nn.moe.selection import Select, limit, renormalise, select_top_k, within
 
@@ -19,6 +20,7 @@ __all__ = [
     "MoeLayer",
     "Routing",
     "Select",
+    "bytes_per_token",
     "limit",
     "load_balance_loss",
     "renormalise",
@@ -27,6 +29,7 @@ __all__ = [
     "run_dense",
     "run_experts",
     "run_grouped",
+    "run_parallel",
     "select_top_k",
     "within",
 ]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from m3jax import base
 
-PATHS = ("auto", "dense", "grouped", "buckets")
+PATHS = ("auto", "dense", "grouped", "buckets", "parallel")
 """How the experts may be run; see `MoeConfig`."""
 
 
@@ -25,6 +25,9 @@ class MoeConfig:
       path: how the experts are run. "dense": each on all tokens, the slow reference.
         "grouped": tokens in the order of their experts, by ``jax.lax.ragged_dot``.
         "buckets": blocks of rows of one expert. "auto": buckets on a CPU, else grouped.
+        "parallel": experts and tokens cut over the mesh of ``jax.set_mesh``; capacity
+        then counts for each device.
+      axis: the mesh's axis of "parallel".
       renormalise: whether the weights of the k chosen sum to one (Mixtral), or stay
         what the softmax over all n gave.
 
@@ -40,6 +43,7 @@ class MoeConfig:
     ff_dim: int = 352
     capacity_factor: float | None = None
     path: str = "auto"
+    axis: str = "expert"
     renormalise: bool = True
 
     def __post_init__(self):

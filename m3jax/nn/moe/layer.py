@@ -1,7 +1,6 @@
 """The layer: a router, its selection, and the experts."""
 
 import functools
-import math
 
 import flax.linen as nn
 import jax
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 from m3jax import base
 from m3jax.nn import layers
 from m3jax.nn.moe import config as config_lib
-from m3jax.nn.moe import paths, selection
+from m3jax.nn.moe import parallel, paths, selection
 
 
 class _Stacked(nn.Module):
@@ -93,14 +92,8 @@ class MoeLayer(nn.Module):
         weights = self._select(probs, valid, select, select_data)
         counts = jnp.sum(weights != 0, axis=0, dtype=jnp.int32)
         weights = selection.limit(weights, config.top_k)
-        weights = selection.within(weights, config.capacity(math.prod(leading)))
-        out = paths.run_experts(
-            tokens.astype(self.dtype),
-            weights,
-            self._kernels(dim),
-            config.top_k,
-            config.path,
-        )
+        weights = self._within_capacity(weights)
+        out = self._run(tokens.astype(self.dtype), weights)
         taken = jnp.sum(weights != 0, axis=0, dtype=jnp.int32)
         values, experts = jax.lax.top_k(weights, config.top_k)
 
@@ -133,6 +126,36 @@ class MoeLayer(nn.Module):
         # No gradient at a zero, where the ways to run the experts would differ.
         return jnp.where(weights == 0, 0, weights)
 
+    def _within_capacity(self, weights):
+        num_shards = 1
+        if self._is_parallel():
+            num_shards = parallel.shards(_mesh(), self.config.axis)
+        if self.config.capacity_factor is None or len(weights) % num_shards:
+            return weights  # `run_parallel` tells what does not divide
+        parts = weights.reshape(num_shards, -1, weights.shape[-1])
+        capacity = self.config.capacity(parts.shape[1])
+        parts = jax.vmap(lambda part: selection.within(part, capacity))(parts)
+        return parts.reshape(weights.shape)
+
+    def _run(self, tokens, weights):
+        config, kernels = self.config, self._kernels(tokens.shape[-1])
+        if not self._is_parallel():
+            # Parameters are made without a mesh.
+            path = "auto" if config.path == "parallel" else config.path
+            return paths.run_experts(tokens, weights, kernels, config.top_k, path)
+        local = len(tokens) // parallel.shards(_mesh(), config.axis)
+        return parallel.run_parallel(
+            tokens,
+            weights,
+            kernels,
+            config.top_k,
+            axis=config.axis,
+            capacity=config.capacity(local),
+        )
+
+    def _is_parallel(self):
+        return self.config.path == "parallel" and not self.is_initializing()
+
     def _kernels(self, dim):
         config = self.config
         inward, outward = (dim, config.ff_dim), (config.ff_dim, dim)
@@ -143,3 +166,7 @@ class MoeLayer(nn.Module):
             down=_Stacked(self.out_init, name="down")(config.num_experts, outward),
         )
         return jax.tree.map(lambda kernel: kernel.astype(self.dtype), kernels)
+
+
+def _mesh():
+    return jax.sharding.get_abstract_mesh()
