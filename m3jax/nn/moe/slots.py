@@ -109,4 +109,4 @@ def combine(rows: base.Array, values: base.Array, slots: Slots) -> base.Array:
 
 
 def _rows(x, index):
-    return x.at[index].get(mode="fill", fill_value=0)
+    return jnp.asarray(x).at[index].get(mode="fill", fill_value=0)
