@@ -112,7 +112,7 @@ def bytes_per_token(
 
     Example:
       >>> bytes_per_token(64, 8, capacity=16, dim=256, num_shards=8)
-      3587.5
+      3584.4375
     """
     elsewhere = num_experts * (num_shards - 1) / num_shards
     return elsewhere * (2 * capacity * dim * itemsize + 4) / num_tokens

@@ -128,6 +128,25 @@ def test_generation_equals_the_argmax_of_repeated_full_passes(case):
         np.testing.assert_array_equal(row[:length], expected[:length])
 
 
+def test_generation_keeps_to_the_selection(case):
+    variables, embeds, mask = case
+    seen = []
+
+    def watched(probs, mask, allowed):
+        weights = _allowed(probs, mask, allowed)
+        jax.debug.callback(lambda w: seen.append(np.asarray(w)), weights)
+        return weights
+
+    allowed = np.array([[1, 0, 1, 0], [0, 1, 0, 1]], bool)
+    run = functools.partial(generation.generate, DECODER, select=watched)
+    run = jax.jit(run, static_argnums=3)
+    run(variables["params"], embeds, mask, 3, select_data=allowed)
+    jax.effects_barrier()
+    assert len(seen) == 2 * 3  # layers, words
+    used = {tuple(np.flatnonzero(weights.any(axis=0))) for weights in seen}
+    assert used == {(0, 2), (1, 3)}
+
+
 def test_every_gradient_is_finite_and_reaches_router_and_experts(case):
     variables, embeds, mask = case
 
