@@ -18,6 +18,7 @@ import numpy as np
 
 from m3jax import base
 from m3jax.nn import layers
+from m3jax.nn import moe as moe_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +43,8 @@ class DecoderConfig:
       dtype: compute type, by name.
       scan_unroll: layers per turn of the scan over depth; more compile time, less
         overhead.
+      moe: experts in place of each feed-forward layer, whose ``ff_dim`` then counts;
+        None: there are none.
     """
 
     vocab_size: int
@@ -58,6 +61,7 @@ class DecoderConfig:
     embed_std: float = 0.02
     dtype: str = "float32"
     scan_unroll: int = 1
+    moe: moe_lib.MoeConfig | None = None
 
     def __post_init__(self):
         names = "vocab_size dim depth num_heads num_kv_heads ff_dim scan_unroll"
@@ -140,6 +144,8 @@ class _Context(NamedTuple):
     rope: tuple[base.Array, base.Array]
     mask: base.Array  # bool [B, Lq, Lk]
     index: base.Array | None  # first slot to write, None without a cache
+    valid: base.Array  # bool [B, Lq]
+    select: moe_lib.Select | None  # who answers, of a mixture of experts
 
 
 class _Attention(nn.Module):
@@ -186,7 +192,7 @@ class _Block(nn.Module):
     config: DecoderConfig
 
     @nn.compact
-    def __call__(self, x, context, cached):
+    def __call__(self, x, context, cached, select_data):
         config = self.config
 
         def norm(name):
@@ -196,13 +202,13 @@ class _Block(nn.Module):
             norm("attention_norm")(x), context, cached
         )
         x = x + mixed
-        mlp = layers.SwiGlu(
-            config.ff_dim,
-            layers.residual_init(config.depth),
-            config.dtype,
-            name="mlp",
-        )
-        return x + mlp(norm("mlp_norm")(x)), cached
+        normed, out_init = norm("mlp_norm")(x), layers.residual_init(config.depth)
+        if config.moe is None:
+            mlp = layers.SwiGlu(config.ff_dim, out_init, config.dtype, name="mlp")
+            return x + mlp(normed), (cached, None)
+        experts = moe_lib.MoeLayer(config.moe, out_init, config.dtype, name="moe")
+        mixed, routing = experts(normed, context.valid, context.select, select_data)
+        return x + mixed, (cached, routing)
 
 
 class Decoder(nn.Module):
@@ -239,7 +245,7 @@ class Decoder(nn.Module):
             _Block,
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            in_axes=(nn.broadcast, 0),
+            in_axes=(nn.broadcast, 0, 0),
             length=config.depth,
             unroll=config.scan_unroll,
         )(config)
@@ -274,7 +280,14 @@ class Decoder(nn.Module):
         return self.head(hidden).astype(jnp.float32)
 
     def __call__(
-        self, embeds: base.Array, mask: base.Array, cache: KVCache | None = None
+        self,
+        embeds: base.Array,
+        mask: base.Array,
+        cache: KVCache | None = None,
+        *,
+        select: moe_lib.Select | None = None,
+        select_data: base.Params = None,
+        with_routing: bool = False,
     ) -> tuple[base.Array, KVCache | None]:
         """Runs the layers over a whole sequence, or over its next part.
 
@@ -283,16 +296,30 @@ class Decoder(nn.Module):
           mask: bool [B, L], True for valid tokens. The output at padding is finite and
             means nothing.
           cache: what went before; None for a sequence that starts here.
+          select: which experts answer a token, if the config has any; see
+            `m3jax.nn.moe.Select`. None: the most probable ones.
+          select_data: what ``select`` gets besides, arrays [depth, ...] of which each
+            layer gets its own; None: nothing.
+          with_routing: whether to tell who answered.
 
         Returns:
           ``(hidden, cache)``: [B, L, D] after the final norm, for `logits`, and the
           cache with these tokens written to it (None if none was given). If a traced
-          write index passes the end of the cache, ``hidden`` is NaN.
+          write index passes the end of the cache, ``hidden`` is NaN. With
+          ``with_routing`` a third, the `m3jax.nn.moe.Routing`, each array with a
+          leading axis of layers.
 
         Raises:
-          ValueError: shapes disagree, or the cache is known to be too short.
+          ValueError: shapes disagree, the cache is known to be too short, or the config
+            has no experts to select or tell of.
         """
         self._check(embeds, mask, cache)
+        told = select is not None or select_data is not None or with_routing
+        if self.config.moe is None and told:
+            raise ValueError(
+                "select, select_data and with_routing need experts: set"
+                " DecoderConfig.moe."
+            )
         length = embeds.shape[1]
         counts = jnp.cumsum(mask, axis=1, dtype=jnp.int32)
         if cache is None:
@@ -308,8 +335,10 @@ class Decoder(nn.Module):
         rope = layers.rope_tables(
             positions, self.config.size_per_head, self.config.rope_theta
         )
-        context = _Context(rope, causal & valid[:, None, :], index)
-        hidden, cached = self.layers(embeds.astype(self.config.dtype), context, cached)
+        context = _Context(rope, causal & valid[:, None, :], index, mask, select)
+        hidden, (cached, routing) = self.layers(
+            embeds.astype(self.config.dtype), context, cached, select_data
+        )
         hidden = self.final_norm(hidden)
         if cache is not None:
             full = index + length > valid.shape[1]
@@ -320,7 +349,7 @@ class Decoder(nn.Module):
         if self.is_initializing():
             self.embed(jnp.zeros((1, 1), jnp.int32))
             self.logits(hidden[:1, :1])
-        return hidden, cache
+        return (hidden, cache, routing) if with_routing else (hidden, cache)
 
     def _check(self, embeds, mask, cache):
         if embeds.ndim != 3 or embeds.shape[-1] != self.config.dim:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from m3jax import base
 from m3jax.nn import decoder as decoder_lib
+from m3jax.nn import moe
 
 
 def generate(
@@ -17,6 +18,8 @@ def generate(
     bos: int = 1,
     eos: int = 2,
     pad: int = 0,
+    select: moe.Select | None = None,
+    select_data: base.Params = None,
 ) -> base.Array:
     """Continues a prefix with the most probable word, again and again.
 
@@ -32,6 +35,8 @@ def generate(
       bos: word that starts the answer; written after the prefix, not returned.
       eos: word that ends the answer.
       pad: what follows ``eos``.
+      select: which experts answer a token, if the decoder has any.
+      select_data: what ``select`` gets besides, arrays [depth, ...].
 
     Returns:
       int32 [B, N]: the answer, ``eos`` (if it fits), then ``pad``.
@@ -46,7 +51,9 @@ def generate(
     valid = jnp.ones((batch_size, 1), bool)
 
     def read(embeds, mask, cache):
-        hidden, cache = decoder.apply(variables, embeds, mask, cache)
+        hidden, cache = decoder.apply(
+            variables, embeds, mask, cache, select=select, select_data=select_data
+        )
         logits = decoder.apply(variables, hidden[:, -1], method="logits")
         return jnp.argmax(logits, axis=-1).astype(jnp.int32), cache
 
