@@ -5,12 +5,14 @@ tokens, the block waits for the slowest, and the band is shared. Latencies fall 
 bandwidth, so at the optimum they are equal.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from m3jax import base
-from m3jax.ops import latency_split, round_trips
+from m3jax.ops import batch_last, latency_split, round_trips
 
 _LONGEST_STEP = 5.0
 _ROUNDINGS = 1e3
@@ -59,7 +61,7 @@ def fair_bandwidths(
     has_band = (total > 0.0) & (total < jnp.inf)
     active = (loads > 0.0) & (loads < jnp.inf) & possible & has_band
     feasible = has_band & jnp.all(active | (loads == 0.0))
-    shares, (error, count) = _solve(loads, curve, active, max_iterations)
+    shares, (error, count) = solve(loads, curve, active, max_iterations)
     safe = jnp.where(active, shares, 1.0)
     latencies = jnp.where(active, loads * round_trips.at(curve, safe), 0.0)
     latencies = jnp.where(active | (loads == 0.0), latencies, jnp.inf)
@@ -90,66 +92,81 @@ def fair_bandwidths(
     )
 
 
-@jax.custom_jvp
-def _solve(loads, curve, active, max_iterations):
-    """Shares ``[K]`` of sum 1, and (error of the last step, number of steps)."""
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
+def solve(loads, curve, active, max_iterations):
+    """Shares of equal latency, of sum 1, without any of the checks.
+
+    Args:
+      loads: q, ``[K]``.
+      curve: of the devices.
+      active: bool ``[K]``, who takes part; if nobody, all get the same.
+      max_iterations: most steps; static.
+
+    Returns:
+      Shares ``[K]``, differentiable, and (error of the last step, number of steps).
+    """
+    steps = functools.partial(iterate, max_iterations=max_iterations)
+    return batch_last.batch_last(steps)(loads, curve, active)
+
+
+def iterate(loads, curve, active, max_iterations):
+    """The steps of ``solve``; all arrays may have further axes at their ends."""
     loads = jnp.where(active, loads, 1.0)
-    share = 1.0 / jnp.maximum(jnp.sum(active), 1)
+    someone = jnp.any(active, axis=0)
+    share = 1.0 / jnp.maximum(jnp.sum(active, axis=0), 1).astype(loads.dtype)
     floors = loads * (jnp.sum(curve.wide, axis=0) + curve.fixed)
     floors = jnp.where(active, floors, -jnp.inf)
-    below = jnp.max(floors) - floors  # T_0 - T_k
-    below = jnp.where(active, below, 0.0)
+    below = jnp.where(active, jnp.max(floors, axis=0) - floors, 0.0)  # T_0 - T_k
+    solved = _ROUNDINGS * jnp.finfo(loads.dtype).eps
 
     def positive(values):  # of those who take part
         return jnp.where(active & (values > 0.0), values, 1.0)
 
     # Nobody is faster than with the whole band.
     whole = loads * round_trips.at_log(curve, jnp.zeros_like(loads)).above - below
-    least = jnp.max(jnp.where(active, whole, -jnp.inf))
+    least = jnp.max(jnp.where(active, whole, -jnp.inf), axis=0)
     least = jnp.where(least > 0.0, least, 1.0)
 
     def step(state):
-        logs, above, _, count = state
+        logs, above, error, count = state
         slopes = round_trips.at_log(curve, logs)
         steepness = positive(slopes.first) / positive(slopes.above)
         apart = jnp.log(positive(slopes.above)) - jnp.log((below + above) / loads)
         move = jnp.clip(apart / steepness, -_LONGEST_STEP, _LONGEST_STEP)
         logs = jnp.where(active, logs + move, 0.0)
         shares = jnp.where(active, jnp.exp(logs), 0.0)
-        used = jnp.sum(shares)
-        falls = jnp.sum(shares / (steepness * (below + above)))
-        error = jnp.maximum(
-            jnp.max(jnp.where(active, jnp.abs(apart), 0.0)), jnp.abs(used - 1.0)
-        )
+        used = jnp.sum(shares, axis=0)
+        falls = jnp.sum(shares / (steepness * (below + above)), axis=0)
+        worst = jnp.max(jnp.where(active, jnp.abs(apart), 0.0), axis=0)
         change = used * (used - 1.0) / jnp.where(falls > 0.0, falls, 1.0)
         change = jnp.maximum(above + change, least) - above
         follow = -change / (steepness * (below + above))
         follow = jnp.clip(follow, -_LONGEST_STEP, _LONGEST_STEP)
         logs = jnp.where(active, logs + follow, 0.0)
-        return logs, above + change, error, count + 1
+        count = count + (error > solved)
+        error = jnp.maximum(worst, jnp.abs(used - 1.0))
+        return logs, above + change, jnp.where(someone, error, 0.0), count
 
     def unfinished(state):
         _, _, error, count = state
-        solved = error <= _ROUNDINGS * jnp.finfo(error.dtype).eps
-        return ~solved & (count < max_iterations) & jnp.any(active)
+        return jnp.any((error > solved) & (count < max_iterations))
 
-    start = jnp.where(active, jnp.log(share.astype(loads.dtype)), 0.0)
-    # An error of 0 where nobody takes part.
-    error = jnp.where(jnp.any(active), jnp.inf, 0.0).astype(loads.dtype)
-    state = start, least, error, jnp.int32(0)
+    start = jnp.where(active, jnp.log(share), 0.0)
+    error = jnp.where(someone, jnp.inf, 0.0).astype(loads.dtype)
+    state = start, least, error, jnp.zeros_like(someone, jnp.int32)
     logs, _, error, count = lax.while_loop(unfinished, step, state)
     # If nobody sends, all share.
-    shares = jnp.where(active | ~jnp.any(active), jnp.exp(logs), 0.0)
-    shares = shares / jnp.sum(shares)
+    shares = jnp.where(active | ~someone, jnp.exp(logs), 0.0)
+    shares = shares / jnp.sum(shares, axis=0)
     return shares, (error, count.astype(error.dtype))
 
 
-@_solve.defjvp
-def _solve_jvp(primals, tangents):
+@solve.defjvp
+def _solve_jvp(max_iterations, primals, tangents):
     """From ``d(q_k t_k) = dT`` for all k and ``sum_k dx_k = 0``."""
-    loads, curve, active, _ = primals
-    loads_dot, curve_dot, _, _ = tangents
-    shares, (error, count) = _solve(*primals)
+    loads, curve, active = primals
+    loads_dot, curve_dot, _ = tangents
+    shares, (error, count) = solve(*primals, max_iterations)
     safe = jnp.where(active, shares, 1.0)
 
     def latencies(loads, curve):

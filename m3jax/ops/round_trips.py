@@ -101,7 +101,7 @@ def seconds(trips: Trips, bandwidths: base.Array) -> base.Array:
 def unlimited_seconds(trips: Trips) -> base.Array:
     """Seconds of one token over unlimited bandwidth: nothing can be faster, ``[K]``.
 
-        t = (a_d / c_d + a_u / c_u) log(2) + f
+    t = (a_d / c_d + a_u / c_u) log(2) + f
     """
     curve, possible = make_curve(trips, 1.0)
     return jnp.where(possible, jnp.sum(curve.wide, axis=0) + curve.fixed, jnp.inf)
