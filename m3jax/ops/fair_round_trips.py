@@ -53,7 +53,7 @@ def fair_bandwidths(
       >>> trips = round_trips.Trips(1e6, 1e6, jnp.full(2, 5e6), jnp.full(2, 5e6), 0.1)
       >>> split = fair_bandwidths(jnp.array([1.0, 3.0]), trips, 1e6)
       >>> [round(seconds, 2) for seconds in split.latencies.tolist()]
-      [3.19, 3.19]
+      [2.82, 2.82]
     """
     curve, possible = round_trips.make_curve(trips, total)
     loads = jnp.asarray(loads, curve.fixed.dtype)

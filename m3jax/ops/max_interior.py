@@ -1,61 +1,27 @@
 """The interior point method behind ``sum_of_maxima``.
 
 Unknowns are the logarithms u of the shares, latencies T of the blocks, slacks s and
-multipliers mu, and the price. Of Newton's equations all but the K for u are eliminated by
-hand, so a step costs O(I K^2); predictor and corrector (Mehrotra, SIAM J. Optimization
-2(4), 1992) share one factorisation. Differences of great numbers are never taken: what
-couples the devices of a block is summed as a graph's Laplacian, so that float32 does.
+multipliers mu, and the price. Of Newton's equations all but the K for u are eliminated
+by hand (``max_newton``), so a step costs O(I K^2); predictor and corrector (Mehrotra,
+SIAM J. Optimization 2(4), 1992) share one factorisation. Differences of great numbers
+are never taken: what couples the devices of a block is summed as a graph's Laplacian,
+so that float32 does.
 """
 
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from m3jax import base
-from m3jax.ops import batch_last, fair_round_trips, round_trips
+from m3jax.ops import batch_last, fair_round_trips, max_newton, round_trips
 
-_STAY_INSIDE = 0.98
-_LONGEST_STEP = 1.0
 _FAR = 0.05  # a residual above which the barrier falls only
 _SLOWLY = 0.1  # to this share in a step
 _LAST = 0.1  # of what may be left of the gap, the barrier's share
 _PATIENCE = 8  # steps that make nothing better; then rounding is reached
 _SLACK = 0.3  # of the first T over the slowest device
-
-
-class _State(NamedTuple):
-    """A point: u ``[K]``, T ``[I]``, s and mu ``[I, K]``, the price."""
-
-    logs: base.Array
-    blocks: base.Array
-    slacks: base.Array
-    weights: base.Array
-    price: base.Array
-
-
-class _Wrong(NamedTuple):
-    """By how much a point misses the equations: right sides of a Newton step."""
-
-    marginal: base.Array  # [K]
-    budget: base.Array
-    primal: base.Array  # [I, K]
-    simplex: base.Array  # [I]
-    complement: base.Array  # [I, K], of mu s
-
-
-class _Linear(NamedTuple):
-    """Newton's equations at a point, with the matrix of u factored."""
-
-    factor: tuple[base.Array, base.Array]
-    scale: base.Array
-    along: base.Array  # [K], the solution for the gradient of the budget
-    shares: base.Array
-    slopes: base.Array  # [I, K], of q t by u; negative
-    stiff: base.Array  # [I, K], mu / s
-    whole: base.Array  # [I], its sum
 
 
 def tolerance(dtype) -> float:
@@ -99,7 +65,7 @@ def _solve_jvp(max_iterations, primals, tangents):
     pairs = loads > 0.0
     active = jnp.any(pairs, axis=0)
     unit = _unit(loads, curve, active)
-    linear, _ = _linearise(state, loads / unit, curve, pairs)
+    linear, _ = max_newton.linearise(state, loads / unit, curve, pairs)
 
     def moved(loads, curve):
         slopes = round_trips.at_log(curve, state.logs)
@@ -111,20 +77,20 @@ def _solve_jvp(max_iterations, primals, tangents):
     _, (primal, marginal) = jax.jvp(
         moved, (loads / unit, curve), (loads_dot / unit, curve_dot)
     )
-    wrong = _Wrong(
+    wrong = max_newton.Wrong(
         marginal=jnp.where(active, marginal, 0.0),
         budget=jnp.zeros_like(state.price),
         primal=jnp.where(pairs, primal, 0.0),
         simplex=jnp.zeros_like(state.blocks),
         complement=jnp.zeros_like(loads),
     )
-    step = _newton(linear, wrong, state, pairs)
+    step = max_newton.step(linear, wrong, state, pairs)
     shares_dot = shares * jnp.where(active, step.logs, 0.0)
     shares_dot = shares_dot - shares * jnp.sum(shares_dot)
     return (shares, rest), (shares_dot, jax.tree.map(jnp.zeros_like, rest))
 
 
-# What follows works on arrays ``[I, K, ...]``, ``[K, ...]``, ``[I, ...]`` and ``[...]``:
+# What follows works on arrays ``[I, K, ...]``, ``[K, ...]``, ``[I, ...]``, ``[...]``:
 # any further axes at the end are examples (``batch_last``).
 
 
@@ -157,11 +123,13 @@ def _iterate(loads, curve, max_iterations):
 
     def step(carry):
         state, best, residual, now, count, since = carry
-        linear, wrong = _linearise(state, loads, curve, pairs)
+        linear, wrong = max_newton.linearise(state, loads, curve, pairs)
         products = state.weights * state.slacks
         mean = over_pairs(products)
-        affine = _newton(linear, wrong._replace(complement=products), state, pairs)
-        ahead = _move(state, affine, _lengths(state, affine, pairs))
+        affine = max_newton.step(
+            linear, wrong._replace(complement=products), state, pairs
+        )
+        ahead = max_newton.move(state, affine, max_newton.lengths(state, affine, pairs))
         left = jnp.clip(over_pairs(ahead.weights * ahead.slacks) / mean, 0.0, 1.0)
         # No faster than the other equations are met, and no further than is asked.
         centre = mean * jnp.maximum(left**3, jnp.where(now > _FAR, _SLOWLY, 0.0))
@@ -169,8 +137,8 @@ def _iterate(loads, curve, max_iterations):
         centre = jnp.maximum(centre, _LAST * target * value / num_pairs)
         aim = products + affine.weights * affine.slacks - centre
         aim = jnp.where(pairs, aim, 0.0)
-        step = _newton(linear, wrong._replace(complement=aim), state, pairs)
-        state = _move(state, step, _lengths(state, step, pairs))
+        step = max_newton.step(linear, wrong._replace(complement=aim), state, pairs)
+        state = max_newton.move(state, step, max_newton.lengths(state, step, pairs))
         reached = _residual(state, loads, curve, pairs)
         count = count + open_(residual, count, since)
         better = reached < residual
@@ -189,7 +157,7 @@ def _iterate(loads, curve, max_iterations):
     return shares, (best, residual, count.astype(residual.dtype))
 
 
-def _start(loads, curve, pairs) -> _State:
+def _start(loads, curve, pairs) -> max_newton.State:
     active = jnp.any(pairs, axis=0)
     fair, _ = fair_round_trips.iterate(jnp.sum(loads, axis=0), curve, active, 6)
     logs = jnp.where(active, jnp.log(jnp.where(active, fair, 1.0)), 0.0)
@@ -204,128 +172,7 @@ def _start(loads, curve, pairs) -> _State:
     weights = weights / jnp.where(whole > 0.0, whole, 1.0)
     costs = jnp.sum(weights * loads, axis=0)
     price = jnp.sum(jnp.where(active, costs * slopes.first, 0.0), axis=0)
-    return _State(logs, blocks, slacks, weights, price)
-
-
-def _linearise(state, loads, curve, pairs) -> tuple[_Linear, _Wrong]:
-    """Newton's equations at a point, and what it misses them by."""
-    active, used = jnp.any(pairs, axis=0), jnp.any(pairs, axis=1)
-    slopes = round_trips.at_log(curve, state.logs)
-    shares = jnp.where(active, jnp.exp(state.logs), 0.0)
-    token_s = slopes.above + jnp.sum(curve.wide, axis=0) + curve.fixed
-    times = jnp.where(pairs, loads * token_s, 0.0)
-    down = jnp.where(pairs, -loads * slopes.first, 0.0)
-    stiff = jnp.where(pairs, state.weights / state.slacks, 0.0)
-    whole = jnp.where(used, jnp.sum(stiff, axis=1), 1.0)
-    primal = jnp.where(pairs, times + state.slacks - state.blocks[:, None], 0.0)
-    # In steps of y = u first / t a block that couples its devices tells nothing of
-    # how fast all of them are, but for the differences of their slacks.
-    scale = jnp.where(active, token_s / jnp.where(active, slopes.first, 1.0), 1.0)
-    pull = stiff * times
-    part = pull / whole[:, None]
-    couplings = jnp.sum(pull[:, :, None] * part[:, None, :], axis=0)
-    rounding = 8.0 * jnp.finfo(times.dtype).eps * state.blocks[:, None]
-    apart = state.slacks - jnp.where(jnp.abs(primal) > rounding, primal, 0.0)
-    mean = jnp.sum(stiff * apart, axis=1, keepdims=True) / whole[:, None]
-    costs = jnp.sum(state.weights * loads, axis=0)
-    bend = (costs * slopes.second + state.price * shares) * scale**2
-    excess = bend + jnp.sum(jnp.where(pairs, pull * (mean - apart), 0.0), axis=0)
-    factor = _factor(couplings, jnp.where(active, excess, 1.0))
-    along = scale * _back(factor, scale * shares)
-    linear = _Linear(factor, scale, along, shares, down, stiff, whole)
-    pull = jnp.where(active, -costs * slopes.first, 0.0)
-    wrong = _Wrong(
-        marginal=pull + state.price * shares,
-        budget=jnp.where(jnp.any(active, axis=0), jnp.sum(shares, axis=0) - 1.0, 0.0),
-        primal=primal,
-        simplex=jnp.where(used, jnp.sum(state.weights, axis=1) - 1.0, 0.0),
-        complement=jnp.zeros_like(times),
-    )
-    return linear, wrong
-
-
-def _newton(linear: _Linear, wrong: _Wrong, state: _State, pairs) -> _State:
-    """The step that mends what is wrong, to first order."""
-    g, down = linear.stiff, linear.slopes
-    loose = jnp.where(pairs, g * wrong.primal - wrong.complement / state.slacks, 0.0)
-    common = (jnp.sum(loose, axis=1) + wrong.simplex) / linear.whole
-    right = -wrong.marginal - jnp.sum(down * (loose - g * common[:, None]), axis=0)
-    logs = linear.scale * _back(linear.factor, linear.scale * right)
-    ahead = jnp.sum(linear.shares * linear.along, axis=0)
-    price = jnp.sum(linear.shares * logs, axis=0) + wrong.budget
-    price = price / jnp.where(ahead > 0.0, ahead, 1.0)
-    logs = logs - linear.along * price
-    fall = down * logs
-    blocks = common + jnp.sum(g * fall, axis=1) / linear.whole
-    slacks = jnp.where(pairs, blocks[:, None] - fall - wrong.primal, 0.0)
-    weights = jnp.where(pairs, -wrong.complement / state.slacks - g * slacks, 0.0)
-    return _State(logs, blocks, slacks, weights, price)
-
-
-def _factor(couplings, excess):
-    """Eliminates a symmetric matrix that is given by what cannot cancel.
-
-    Its entries off the diagonal are ``-couplings``, and its rows sum up to ``excess``
-    (Alfa, Xue and Ye, Mathematics of Computation 71(237), 2002).
-
-    Returns:
-      Ratios, rows of the eliminated, ``[K, K]``, and the diagonal ``[K]``.
-    """
-    ratios, diagonal = [], []
-    for j in range(len(excess)):
-        later = [1.0 if k > j else 0.0 for k in range(len(excess))]
-        row = couplings[j] * _column(later, excess)
-        coupled = jnp.sum(row, axis=0)
-        least = jnp.finfo(row.dtype).eps * coupled + 1e-30
-        pivot = jnp.maximum(excess[j] + coupled, least)
-        ratio = row / pivot
-        couplings = couplings + row[:, None] * ratio
-        excess = excess + ratio * excess[j]
-        ratios.append(ratio)
-        diagonal.append(pivot)
-    return jnp.stack(ratios), jnp.stack(diagonal)
-
-
-def _column(values, like):
-    """Numbers along the first axis, for all examples."""
-    values = jnp.asarray(values, like.dtype)
-    return values.reshape((-1,) + (1,) * (like.ndim - 1))
-
-
-def _back(factor, right):
-    """Solves for one right side."""
-    ratios, diagonal = factor
-    for j in range(len(right)):
-        right = right + ratios[j] * right[j]
-    right = right / diagonal
-    for j in reversed(range(len(right))):
-        right = right + ratios[:, j] * right[j]
-    return right
-
-
-def _lengths(state, step, pairs):
-    """How far to go in the primal and in the dual, to stay inside."""
-
-    def inside(value, change):
-        room = jnp.where(pairs & (change < 0.0), -change / value, 0.0)
-        return jnp.minimum(
-            1.0, _STAY_INSIDE / jnp.maximum(jnp.max(room, axis=(0, 1)), 1e-20)
-        )
-
-    turned = jnp.maximum(jnp.max(jnp.abs(step.logs), axis=0), 1e-20)
-    primal = jnp.minimum(inside(state.slacks, step.slacks), _LONGEST_STEP / turned)
-    return primal, inside(state.weights, step.weights)
-
-
-def _move(state, step, lengths) -> _State:
-    primal, dual = lengths
-    return _State(
-        state.logs + primal * step.logs,
-        state.blocks + primal * step.blocks,
-        state.slacks + primal * step.slacks,
-        state.weights + dual * step.weights,
-        state.price + dual * step.price,
-    )
+    return max_newton.State(logs, blocks, slacks, weights, price)
 
 
 def _residual(state, loads, curve, pairs):

@@ -149,7 +149,7 @@ def needed_bandwidths(trips: Trips, token_s: base.Array) -> base.Array:
 
 
 def make_curve(trips: Trips, total: base.Array) -> tuple[Curve, base.Array]:
-    """Seconds by share of a band of ``total`` Hz, and whose links work, bool ``[K]``."""
+    """Seconds by share of a band of ``total`` Hz, and whose links work."""
     dtype = jnp.result_type(float, *trips, total)
     trips = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), trips)
     down, up, cn0_down, cn0_up, fixed = jnp.broadcast_arrays(*trips)

@@ -1,7 +1,7 @@
 """One split of a band for a sum of maxima of round trips.
 
-A sequence passes I blocks, and in block i device k takes ``q_ik t_k(B_k)``; a block ends
-with its slowest device, and the bandwidths stay for all blocks (WDMoE, problem P3):
+A sequence passes I blocks, and in block i device k takes ``q_ik t_k(B_k)``; a block
+ends with its slowest device, and the bandwidths stay for all blocks (WDMoE, P3):
 
     minimise sum_i max_k q_ik t_k(B_k)   over B_k >= 0, sum_k B_k = B
 
@@ -16,7 +16,6 @@ and multipliers ``mu_ik`` of ``q_ik t_k <= T_i``, ``sum_k mu_ik = 1``, the optim
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
