@@ -84,8 +84,8 @@ def relieve(
     Example:
       >>> probs = jnp.array([[0.6, 0.1, 0.2, 0.1]] * 2 + [[0.4, 0.1, 0.3, 0.2]])
       >>> found = relieve(probs, jnp.full(3, True), jnp.array([1.0, 1.0, 8.0, 1.0]))
-      >>> found.weights[:, 2].round(2).tolist(), int(found.num_dropped)
-      ([0.0, 0.25, 0.43], 1)
+      >>> (found.weights[:, 2] > 0.0).tolist(), int(found.num_dropped)
+      ([False, True, True], 1)
     """
     first = ratios.top_k(probs, mask, k)
     tokens = jnp.sum(first, axis=0)
