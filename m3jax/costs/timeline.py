@@ -7,74 +7,19 @@ The block ends with its last token. Without jitter, loss and rivals that is
     max_k q_k (L / R_d,k + L / R_u,k + F / C_k)     (WDMoE, equations 6 to 11)
 
 Links jitter and lose transmissions by the laws of ``channels/arq.py``; what is given up
-after the last one is sent anew after a timeout that doubles, as TCP does (``workers``). A worker that
-fails in the middle drops what it has; its tokens go to their next expert by weight.
+after the last one is sent anew after a timeout that doubles, as TCP does (``workers``).
+A worker that fails in the middle drops what it has; its tokens go to their next expert
+by weight.
 """
 
 import collections
 import heapq
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
+from m3jax.costs import timeline_events
 from m3jax.costs import workers as machines
-
-KINDS = ("retry", "down", "compute", "up", "failed")
-
-
-class Event(NamedTuple):
-    """Something that kept a worker busy, for a Gantt chart; see `KINDS`."""
-
-    worker: int
-    batch: int
-    block: int
-    token: int
-    expert: int
-    start: float
-    end: float
-    kind: str
-
-
-class Rerouted(NamedTuple):
-    """A token that went to another expert at a time; to -1 where none was left."""
-
-    batch: int
-    block: int
-    token: int
-    expert: int
-    to: int
-    time: float
-
-
-class Timeline(NamedTuple):
-    """What happened.
-
-    Attributes:
-      events: in the order of their ends.
-      rerouted: what failures did.
-      starts: seconds at which blocks started, ``[N, L]``.
-      ends: and ended.
-      seconds: from the start of a block to a worker's last token of it, ``[N, L, W]``;
-        with ``tokens`` the history of WDMoE's Algorithm 2.
-      tokens: that a worker finished of a block, ``[N, L, W]``.
-    """
-
-    events: list[Event]
-    rerouted: list[Rerouted]
-    starts: np.ndarray
-    ends: np.ndarray
-    seconds: np.ndarray
-    tokens: np.ndarray
-
-    @property
-    def token_s(self) -> np.ndarray:
-        """Mean seconds of a token on each worker, ``[W]``; NaN of one never used."""
-        used = self.tokens > 0
-        shares = np.where(used, self.seconds / np.maximum(self.tokens, 1), 0.0)
-        count = used.sum(axis=(0, 1))
-        mean = shares.sum(axis=(0, 1)) / np.maximum(count, 1)
-        return np.where(count > 0, mean, np.nan)
 
 
 def simulate(
@@ -87,7 +32,7 @@ def simulate(
     arrivals_s: Sequence[float] | None = None,
     failures_s: Mapping[int, float] | None = None,
     seed: int = 0,
-) -> Timeline:
+) -> timeline_events.Timeline:
     """Runs all batches to their ends.
 
     Args:
@@ -102,7 +47,7 @@ def simulate(
       seed: of jitter and losses.
 
     Returns:
-      A `Timeline`; the same for the same seed.
+      A `timeline_events.Timeline`; the same for the same seed.
 
     Raises:
       ValueError: shapes do not fit, or an expert is on no worker.
@@ -153,18 +98,18 @@ class _Run:
         self.starts, self.ends = np.full(shape, np.nan), np.full(shape, np.nan)
         self.seconds = np.zeros((*shape, len(workers)))
         self.tokens = np.zeros((*shape, len(workers)), int)
-        self.events: list[Event] = []
-        self.rerouted: list[Rerouted] = []
+        self.events: list[timeline_events.Event] = []
+        self.rerouted: list[timeline_events.Rerouted] = []
 
     def at(self, time, action, *args):
         heapq.heappush(self.agenda, (float(time), self.number, action, args))
         self.number += 1
 
-    def play(self) -> Timeline:
+    def play(self) -> timeline_events.Timeline:
         while self.agenda:
             time, _, action, args = heapq.heappop(self.agenda)
             action(time, *args)
-        return Timeline(
+        return timeline_events.Timeline(
             sorted(self.events, key=lambda event: event.end),
             self.rerouted,
             self.starts,
@@ -200,7 +145,9 @@ class _Run:
         parts, end = [], time
         for kind, length in self.lengths(self.workers[worker]):
             if length > 0.0:
-                parts.append(Event(worker, *task, end, end + length, kind))
+                parts.append(
+                    timeline_events.Event(worker, *task, end, end + length, kind)
+                )
                 end += length
         self.busy[worker] = (task, parts)
         self.at(end, self.finish, worker, task)
@@ -263,8 +210,8 @@ class _Run:
         for other in self.rankings[batch, block, token]:
             if int(other) not in tried and not self.dead[self.placement[other]]:
                 tried.add(int(other))
-                self.rerouted.append(Rerouted(*task, int(other), time))
+                self.rerouted.append(timeline_events.Rerouted(*task, int(other), time))
                 self.give(time, (batch, block, token, int(other)))
                 return
-        self.rerouted.append(Rerouted(*task, -1, time))
+        self.rerouted.append(timeline_events.Rerouted(*task, -1, time))
         self.done(time, batch, block)

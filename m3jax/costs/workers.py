@@ -87,7 +87,7 @@ class Worker:
         checks.number(f"worker {self.name!r}", "token_s", self.token_s, least=0.0)
 
 
-def testbed(
+def server_and_devices(
     flops: float, bits_per_s: Sequence[float] = (80e6, 80e6, 80e6, 80e6), **link
 ) -> list[Worker]:
     """Eight workers as in WDMoE's testbed: four on the server, four devices.
