@@ -18,6 +18,10 @@ over_draws = {
     "block": jax.jit(jax.vmap(fair_round_trips.fair_bandwidths, (0, 0, None))),
     "sequence": jax.jit(jax.vmap(sum_of_maxima.sum_of_maxima, (0, 0, None))),
 }
+one_draw = {
+    "block": jax.jit(fair_round_trips.fair_bandwidths, static_argnums=3),
+    "sequence": jax.jit(sum_of_maxima.sum_of_maxima, static_argnums=3),
+}
 bounds = jax.jit(jax.vmap(sum_of_maxima.lower_bound, (0, 0, None, 0)))
 
 
@@ -118,7 +122,7 @@ def compare_with_slsqp(kind, num, seed):
         assert ours == pytest.approx(float(split.value[n]), rel=2e-6)
 
 
-@pytest.mark.parametrize(("kind", "num"), [("block", 50), ("sequence", 12)])
+@pytest.mark.parametrize(("kind", "num"), [("block", 50), ("sequence", 50)])
 def test_never_worse_than_slsqp(kind, num):
     compare_with_slsqp(kind, num, seed=0)
 
@@ -134,27 +138,24 @@ def test_identical_devices_share_evenly_and_take_the_closed_form():
     band = 12.5e6
     rates = [band * np.log2(1.0 + c / band) for c in (1e12, 2e10)]
     expected = 7.0 * (BITS / rates[0] + BITS / rates[1] + 3e-5)
-    block = fair_round_trips.fair_bandwidths(jnp.full(8, 7.0), trips, 100e6)
-    whole = sum_of_maxima.sum_of_maxima(jnp.full((3, 8), 7.0), trips, 100e6)
+    block = one_draw["block"](jnp.full(8, 7.0), trips, 100e6)
+    whole = one_draw["sequence"](jnp.full((3, 8), 7.0), trips, 100e6)
     np.testing.assert_allclose(block.amounts, band, rtol=1e-5)
     np.testing.assert_allclose(whole.amounts, band, rtol=1e-4)
     assert float(block.value) == pytest.approx(expected, rel=1e-6)
     assert float(whole.value) == pytest.approx(3 * expected, rel=2e-6)
 
 
-@pytest.mark.parametrize("snr", [1e-6, 0.1, 5.0, 1e4, 1e9])
+@pytest.mark.parametrize("snr", [1e-3, 0.1, 5.0, 1e4, 1e9])
 def test_needed_bandwidth_is_that_of_lambert(snr):
-    """Of one direction: the rate r over a band B with c = P g / N_0."""
-    cn0, rate = 1e9, 1e9 / snr * np.log2(1.0 + snr)
+    """Of one direction: B = (P g / N_0) / x, x = -1 - W_{-1}(-c e^-c) / c."""
+    cn0 = 1e9
+    rate = cn0 / snr * np.log2(1.0 + snr)
     c = rate * np.log(2.0) / cn0
-    x = -1.0 - special.lambertw(-c * np.exp(-c), -1).real / c if snr > 1 else None
-    trips = round_trips.Trips(BITS, 0.0, jnp.array([cn0]), jnp.array([1.0]), 0.25)
-    found = round_trips.needed_bandwidths(trips, 0.25 + BITS / rate)
-    if snr > 1e3:  # Lambert's own form: B = c_n0 / x, x the SNR
-        assert cn0 / x == pytest.approx(cn0 / snr, rel=1e-6)
-    if snr > 1e-3:  # below, a second more or less is told by no float32
-        tolerance = 1e-3 if snr < 1.0 else 2e-4
-        np.testing.assert_allclose(found, cn0 / snr, rtol=tolerance)
+    x = -1.0 - special.lambertw(-c * np.exp(-c), -1).real / c
+    trips = round_trips.Trips(BITS, 0.0, jnp.array([cn0]), jnp.array([1.0]), 0.0)
+    found = round_trips.needed_bandwidths(trips, BITS / rate)
+    np.testing.assert_allclose(found, cn0 / x, rtol=1e-3 if snr < 0.01 else 1e-5)
 
 
 def test_no_band_is_faster_than_unlimited_band():
@@ -183,7 +184,7 @@ def test_one_direction_alone_is_the_split_of_latency_split():
     loads, trips = draw(1)
     one = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), trips)
     one = one._replace(bits_up=jnp.zeros(8), fixed_s=jnp.zeros(8))
-    ours = fair_round_trips.fair_bandwidths(loads[0, 0], one, BAND)
+    ours = one_draw["block"](loads[0, 0], one, BAND)
     theirs = fair_bandwidths(loads[0, 0] * BITS, one.cn0_down, BAND)
     np.testing.assert_allclose(ours.amounts, theirs.amounts, rtol=1e-4)
     assert float(ours.value) == pytest.approx(float(theirs.value), rel=1e-5)
@@ -221,19 +222,17 @@ def test_idle_devices_and_empty_blocks_take_nothing():
     loads = loads[0].copy()
     loads[:, 3], loads[7], loads[2, 5] = 0.0, 0.0, 0.0
     rest = jax.tree.map(lambda leaf: jnp.delete(leaf, 3), one)
-    whole = sum_of_maxima.sum_of_maxima(loads, one, BAND)
-    less = sum_of_maxima.sum_of_maxima(
-        np.delete(np.delete(loads, 3, 1), 7, 0), rest, BAND
-    )
+    whole = one_draw["sequence"](loads, one, BAND)
+    less = one_draw["sequence"](np.delete(np.delete(loads, 3, 1), 7, 0), rest, BAND)
     assert float(whole.value) == pytest.approx(float(less.value), rel=2e-6)
     assert float(whole.amounts[3]) == 0.0 and float(whole.block_s[7]) == 0.0
-    block = fair_round_trips.fair_bandwidths(loads[0], one, BAND)
-    less = fair_round_trips.fair_bandwidths(np.delete(loads[0], 3), rest, BAND)
+    block = one_draw["block"](loads[0], one, BAND)
+    less = one_draw["block"](np.delete(loads[0], 3), rest, BAND)
     assert float(block.value) == pytest.approx(float(less.value), rel=1e-6)
     assert float(block.amounts[3]) == 0.0 == float(block.latencies[3])
     for split in (
-        fair_round_trips.fair_bandwidths(np.zeros(8), one, BAND),
-        sum_of_maxima.sum_of_maxima(np.zeros((2, 8)), one, BAND),
+        one_draw["block"](np.zeros(8), one, BAND),
+        one_draw["sequence"](np.zeros((2, 8)), one, BAND),
     ):
         assert float(split.value) == 0.0 and int(split.status) == Status.OPTIMAL
         np.testing.assert_allclose(split.amounts, float(BAND) / 8, rtol=1e-6)
@@ -255,9 +254,9 @@ def test_who_cannot_send_makes_it_infeasible(kind):
 def test_too_few_steps_are_told():
     loads, trips = draw(1, seed=7)
     one = jax.tree.map(lambda leaf: leaf[0], trips)
-    split = sum_of_maxima.sum_of_maxima(loads[0], one, BAND, max_iterations=2)
+    split = one_draw["sequence"](loads[0], one, BAND, 2)
     assert int(split.status) == Status.MAX_ITERATIONS and int(split.num_iterations) == 2
-    split = fair_round_trips.fair_bandwidths(loads[0, 0], one, BAND, 1)
+    split = one_draw["block"](loads[0, 0], one, BAND, 1)
     assert int(split.status) == Status.MAX_ITERATIONS
 
 
@@ -301,21 +300,24 @@ def test_gradients_agree_with_finite_differences(kind):
 
 
 def test_by_a_load_of_0_and_at_a_needless_tie_gradients_are_finite():
-    """Two alike blocks and devices: every multiplier could be another."""
-    trips = round_trips.Trips(BITS, BITS, jnp.full(4, 1e12), jnp.full(4, 2e10), 3e-5)
-    loads = jnp.full((2, 4), 5.0).at[0, 1].set(0.0).at[:, 3].set(0.0)
+    """Alike devices and blocks: each multiplier could be another, too."""
+    trips = round_trips.Trips(*(jnp.full(8, x) for x in (BITS, BITS, 1e12, 2e10, 3e-5)))
+    loads = jnp.full((2, 8), 5.0).at[0, 1].set(0.0).at[:, 3].set(0.0)
 
+    @jax.jit
+    @jax.value_and_grad
     def seconds(loads):
         return sum_of_maxima.sum_of_maxima(loads, trips, 1e8).value
 
-    slopes = jax.grad(seconds)(loads)
+    value, slopes = seconds(loads)
     assert np.isfinite(slopes).all() and float(slopes[0, 1]) == 0.0
     assert not np.asarray(slopes[:, 3]).any()
-    # A subgradient: with all tokens it is the value itself over them, as t q is.
-    assert float(jnp.sum(slopes * loads)) <= float(seconds(loads)) * (1 + 1e-3)
-    block = jax.grad(lambda q: fair_round_trips.fair_bandwidths(q, trips, 1e8).value)(
-        loads[0]
-    )
+    # More tokens are never faster; a tenth more of all are at most a tenth slower.
+    assert (np.asarray(slopes) >= -1e-6).all()
+    assert 0.0 < float(jnp.sum(slopes * loads)) <= float(value) * (1 + 1e-3)
+    block = jax.jit(
+        jax.grad(lambda q: fair_round_trips.fair_bandwidths(q, trips, 1e8).value)
+    )(loads[0])
     assert np.isfinite(block).all() and float(block[3]) == 0.0
 
 
@@ -323,6 +325,10 @@ def test_price_is_the_slope_by_the_band():
     loads, trips = draw(1, seed=9)
     one = jax.tree.map(lambda leaf: leaf[0], trips)
     for kind, solve in SOLVERS.items():
-        slope = jax.grad(lambda band, f=solve: f(loads[0], one, band).value)(BAND)
-        split = solve(loads[0], one, BAND)
-        assert float(-slope) == pytest.approx(float(split.price), rel=1e-3), kind
+
+        def outcome(band, solve=solve):
+            split = solve(loads[0], one, band)
+            return split.value, split.price
+
+        slope, price = jax.jit(jax.grad(outcome, has_aux=True))(BAND)
+        assert float(-slope) == pytest.approx(float(price), rel=1e-3), kind
