@@ -251,6 +251,24 @@ def test_who_cannot_send_makes_it_infeasible(kind):
     assert (np.asarray(none.status) == Status.INFEASIBLE).all()
 
 
+@pytest.mark.parametrize(("decades", "idle"), [(2, 0.3), (5, 0.5), (2, 0.9)])
+def test_float32_bears_loads_and_gains_over_decades_and_idle_devices(decades, idle):
+    rng = np.random.default_rng(decades)
+    shape = (64, NUM_BLOCKS, NUM_DEVICES)
+    loads = 10.0 ** rng.uniform(-2.0, decades - 2.0, shape)
+    loads[rng.random(shape) < idle] = 0.0
+    gains = 10.0 ** rng.uniform(10.5 - decades, 10.5 + decades, (64, NUM_DEVICES))
+    fixed = 10.0 ** rng.uniform(-6.0, -1.0, (64, NUM_DEVICES))
+    bits = np.full_like(gains, BITS)
+    trips = round_trips.Trips(bits, bits, gains, gains / 50.0, fixed)
+    trips = jax.tree.map(np.float32, trips)
+    split = over_draws["sequence"](loads.astype(np.float32), trips, BAND)
+    assert not np.asarray(split.status).any()
+    assert float(np.max(split.gap / split.value)) < 5e-6
+    own = bounds(loads.astype(np.float32), trips, BAND, split.weights)
+    np.testing.assert_allclose(own, split.value, rtol=5e-6)
+
+
 def test_too_few_steps_are_told():
     loads, trips = draw(1, seed=7)
     one = jax.tree.map(lambda leaf: leaf[0], trips)

@@ -12,18 +12,14 @@ arrays to weights that a mixture layer takes. All can be jitted and vmapped.
 
 import enum
 import functools
-import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from m3jax import base
 from m3jax.systems.wdmoe import ratios
-
-_MOST_CHOICES = 2**16
 
 
 class Status(enum.IntEnum):
@@ -207,43 +203,6 @@ def keep_best(probs: base.Array, mask: base.Array, num_kept: base.Array) -> base
       bool ``[T, n]``.
     """
     return (ratios.rank(probs) < jnp.maximum(num_kept, 1)[:, None]) & mask[:, None]
-
-
-def exact(
-    probs: base.Array,
-    mask: base.Array,
-    latencies: base.Array,
-    *,
-    renormalise: bool = True,
-) -> Selection:
-    """The choice of the greatest sum of ratios (problem P2), by looking at all.
-
-    Every token has one expert at least. The ratio is a *mean* of weights over latency,
-    so the optimum tends to ask few experts for few tokens: compare policies by latency
-    and accuracy, not by it.
-
-    Args:
-      probs: of the gate, ``[T, n]``; T <= 4 and n <= 3, or as few choices.
-      mask: bool ``[T]``, which tokens are there.
-      latencies: seconds of a token, ``[n]``.
-      renormalise: weights of a token sum up to 1.
-
-    Raises:
-      ValueError: there are more than 65,536 choices.
-    """
-    num_tokens, num_experts = probs.shape
-    count = (2**num_experts - 1) ** num_tokens
-    if count > _MOST_CHOICES:
-        raise ValueError(
-            f"{num_tokens} tokens and {num_experts} experts have {count} choices; exact"
-            f" looks at {_MOST_CHOICES} at most: give fewer tokens or experts."
-        )
-    sets = list(itertools.product((False, True), repeat=num_experts))[1:]
-    choices = np.array(list(itertools.product(sets, repeat=num_tokens)))
-    choices = jnp.asarray(choices) & mask[:, None]
-    values = ratios.weight_latency_ratio(probs, choices, latencies)
-    kept = choices[jnp.argmax(jnp.sum(values, axis=-1))]
-    return finish(probs, kept, kept, latencies, renormalise)
 
 
 def finish(

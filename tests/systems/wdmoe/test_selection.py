@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from m3jax.systems.wdmoe import ratios, selection, testbed
+from m3jax.systems.wdmoe import lower_level, ratios, selection, testbed
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -142,7 +142,7 @@ def test_exact_choice_is_that_of_brute_force(num_tokens, num_experts):
         kept = np.array(bits).reshape(num_tokens, num_experts)
         if kept.any(axis=1).all():
             best = max(best, ratio_of(probs, kept, latencies))
-    found = selection.exact(probs, np.full(num_tokens, True), latencies)
+    found = lower_level.exact(probs, np.full(num_tokens, True), latencies)
     assert float(found.ratio) == pytest.approx(best, rel=1e-5)
     kept = np.asarray(found.weights > 0.0)
     assert kept.any(axis=1).all()
@@ -151,7 +151,7 @@ def test_exact_choice_is_that_of_brute_force(num_tokens, num_experts):
 
 def test_exact_refuses_what_it_cannot_look_at():
     with pytest.raises(ValueError, match="choices"):
-        selection.exact(jnp.ones((8, 8)), jnp.full(8, True), jnp.ones(8))
+        lower_level.exact(jnp.ones((8, 8)), jnp.full(8, True), jnp.ones(8))
 
 
 def test_dynamic_drops_no_more_weight_than_is_spared():
