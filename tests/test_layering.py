@@ -29,7 +29,7 @@ ALLOWED = {
     "studies": GROUND | {"train", "evals"},
     "testing": FLOORS | {"foundation", "experiments"},
     **dict.fromkeys(
-        ("systems/tokcom", "systems/m3llm", "systems/moe2"),
+        ("systems/tokcom", "systems/m3llm", "systems/moe2", "systems/wdmoe"),
         FLOORS | {"costs", "foundation", "serving", "experiments", "studies"},
     ),
     "systems": set(),  # m3jax/systems/__init__.py
@@ -40,6 +40,7 @@ OUTER_FILES = {
     "systems/tokcom": {"study", "allocation"},
     "systems/m3llm": {"router", "world", "evaluation", "experts", "answers", "study"},
     "systems/moe2": {"clusters", "tables", "evaluation", "study"},
+    "systems/wdmoe": {"study"},
 }
 NEVER = {"launch", "configs", "colabs", "benchmarks", "tests"}
 SOURCES = sorted(PACKAGE.rglob("*.py"))

@@ -108,6 +108,34 @@ JETSON_AGX_ORIN_64GB = Device(
     source="NVIDIA Jetson AGX Orin technical brief (a quarter of its GPU's 170 sparse"
     " INT8 TOPS: dense, 16 bits); its modes go to 60 W, and 40 W is an estimate",
 )
+JETSON_XAVIER_NX = Device(
+    "Jetson Xavier NX",
+    flops_per_s=6e12,
+    bytes_per_s=59.7e9,
+    power_w=15.0,
+    memory_bytes=8e9,
+    overhead_s=6e-3,
+    source="NVIDIA Jetson Xavier NX data sheet (FP16), 8 GB; its modes go to 20 W, and"
+    " 15 W is an estimate",
+)
+RTX_4070_TI = Device(
+    "RTX 4070 Ti",
+    flops_per_s=80.2e12,
+    bytes_per_s=504e9,
+    power_w=220.0,
+    memory_bytes=12e9,
+    source="NVIDIA's data (FP16 tensor, FP32 accumulate: twice its 40.1 TFLOP/s of"
+    " FP32); the board's limit is 285 W, and 220 W an estimate for batches of one",
+)
+A40 = Device(
+    "A40",
+    flops_per_s=149.7e12,
+    bytes_per_s=696e9,
+    power_w=250.0,
+    memory_bytes=48e9,
+    source="NVIDIA A40 data sheet; the board's limit is 300 W, and 250 W an estimate"
+    " for batches of one",
+)
 PHONE = Device(
     "phone",
     flops_per_s=8e12,
@@ -120,7 +148,16 @@ PHONE = Device(
 )
 DEVICES = {
     preset.name: preset
-    for preset in (RTX_4090, RTX_3090, A100, JETSON_AGX_ORIN_64GB, PHONE)
+    for preset in (
+        RTX_4090,
+        RTX_3090,
+        RTX_4070_TI,
+        A100,
+        A40,
+        JETSON_AGX_ORIN_64GB,
+        JETSON_XAVIER_NX,
+        PHONE,
+    )
 }
 """Presets by name."""
 

@@ -1,0 +1,1 @@
+"""WDMoE: experts of a language model on devices around a base station."""
