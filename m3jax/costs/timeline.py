@@ -31,7 +31,7 @@ def simulate(
     placement: Sequence[int] | None = None,
     arrivals_s: Sequence[float] | None = None,
     failures_s: Mapping[int, float] | None = None,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
 ) -> timeline_events.Timeline:
     """Runs all batches to their ends.
 

@@ -50,8 +50,7 @@ def answer_logits(
     Returns:
       float32 [B, A, V]; slice ``t`` scores ``answer[:, t]``.
     """
-    said = jnp.pad(answer[:, :-1], ((0, 0), (1, 0)), constant_values=BOS)
-    words = jnp.concatenate([question, said], axis=1)
+    words = read_words(question, answer)
     embeds = decoder.apply({"params": params}, words, method="embed")
     mask = jnp.concatenate([prefix_mask, words != PAD], axis=1)
     hidden, _ = decoder.apply(
@@ -59,6 +58,20 @@ def answer_logits(
     )
     hidden = hidden[:, -answer.shape[1] :]
     return decoder.apply({"params": params}, hidden, method="logits")
+
+
+def read_words(question: base.Array, answer: base.Array) -> base.Array:
+    """What is read to score an answer: the question, and the words before each one.
+
+    Args:
+      question: int32 [B, Q].
+      answer: int32 [B, A].
+
+    Returns:
+      int32 [B, Q + A]; what is read at ``Q + t`` scores ``answer[:, t]``.
+    """
+    said = jnp.pad(answer[:, :-1], ((0, 0), (1, 0)), constant_values=BOS)
+    return jnp.concatenate([question, said], axis=1)
 
 
 def naming_loss(

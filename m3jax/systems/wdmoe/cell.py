@@ -5,8 +5,6 @@ What the paper leaves open is a setting: noise -174 dBm/Hz, distances uniform in
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,19 +13,19 @@ from m3jax import base
 from m3jax.costs import checks, devices
 from m3jax.ops import units
 
-MIXED = (
-    devices.JETSON_AGX_ORIN_64GB,
-    devices.JETSON_AGX_ORIN_64GB,
-    devices.JETSON_XAVIER_NX,
-    devices.RTX_4070_TI,
-) * 2
-"""The four devices of the paper's testbed, twice."""
 ALIKE = (10e12,) * 8
 """Eight devices of 10 TFLOP/s each."""
+MIXED = (
+    *(devices.JETSON_AGX_ORIN_64GB.usable_flops_per_s,) * 2,
+    devices.JETSON_XAVIER_NX.usable_flops_per_s,
+    devices.RTX_4070_TI.usable_flops_per_s,
+) * 2
+"""The four devices of the paper's testbed, twice."""
 
 
-class Expert(NamedTuple):
-    """An expert network.
+@dataclasses.dataclass
+class Expert:
+    """An expert network, as it counts for costs.
 
     Attributes:
       width: m, of a token's embedding.
@@ -36,40 +34,48 @@ class Expert(NamedTuple):
       activation_flops: eta, operations of the activation function for a number.
     """
 
-    width: base.Array | int
-    hidden: base.Array | int
-    bits: base.Array | int = 16
-    activation_flops: base.Array | float = 5.0
+    width: int
+    hidden: int
+    bits: int = 16
+    activation_flops: float = 5.0
+
+    def validate(self) -> None:
+        """Raises ValueError naming the first field that makes no sense."""
+        for field in dataclasses.fields(self):
+            checks.number("expert", field.name, getattr(self, field.name))
 
     @property
-    def payload_bits(self) -> base.Array:
+    def payload_bits(self) -> int:
         """Bits of a token one way, ``epsilon m`` (equation 4)."""
         return self.bits * self.width
 
     @property
-    def flops(self) -> base.Array:
+    def flops(self) -> float:
         """Operations for a token (equation 5).
 
             4 m m_h + 2 m_h m + eta m_h + m_h
 
         Example:
-          >>> MIXTRAL.flops, MIXTRAL.payload_bits
+          >>> mixtral().flops, mixtral().payload_bits
           (352407552.0, 65536)
         """
         m, h = self.width, self.hidden
         return 4.0 * m * h + 2.0 * h * m + self.activation_flops * h + h
 
 
-MIXTRAL = Expert(width=4096, hidden=14336)
-"""Of Mixtral 8x7B (arXiv:2401.04088)."""
+def mixtral() -> Expert:
+    """Of Mixtral 8x7B (arXiv:2401.04088)."""
+    return Expert(width=4096, hidden=14336)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Cell:
     """A base station and its devices; the defaults are those of section V-A.
 
+    Plain and mutable, so that the command line can override a field.
+
     Attributes:
-      flops_per_s: C_k of each device, or devices, whose usable speed counts.
+      flops_per_s: C_k of each of the K devices, such as `ALIKE` or `MIXED`.
       bandwidth_hz: B of all.
       carrier_hz: f.
       down_power_w: of the base station for each device.
@@ -80,12 +86,9 @@ class Cell:
       noise_figure_db: of both receivers.
       near_m: least distance.
       far_m: greatest distance.
-
-    Raises:
-      ValueError: a number makes no sense.
     """
 
-    flops_per_s: Sequence[float | devices.Device] = ALIKE
+    flops_per_s: tuple[float, ...] = ALIKE
     bandwidth_hz: float = 100e6
     carrier_hz: float = 3.5e9
     down_power_w: float = 10.0
@@ -96,7 +99,8 @@ class Cell:
     near_m: float = 20.0
     far_m: float = 200.0
 
-    def __post_init__(self):
+    def validate(self) -> None:
+        """Raises ValueError naming the first field that makes no sense."""
         if not len(self.flops_per_s):
             raise ValueError("cell has no device; give flops_per_s of at least one")
         for name in ("bandwidth_hz", "carrier_hz", "down_power_w", "up_power_w"):
@@ -105,21 +109,13 @@ class Cell:
         checks.number("cell", "noise_figure_db", self.noise_figure_db, least=0.0)
         checks.number("cell", "far_m", self.far_m)
         checks.number("cell", "near_m", self.near_m, most=self.far_m)
-        for speed in self.speeds:
+        for speed in self.flops_per_s:
             checks.number("cell", "flops_per_s", speed)
 
     @property
     def num_devices(self) -> int:
         """K."""
         return len(self.flops_per_s)
-
-    @property
-    def speeds(self) -> list[float]:
-        """C_k, operations a second."""
-        return [
-            one.usable_flops_per_s if isinstance(one, devices.Device) else one
-            for one in self.flops_per_s
-        ]
 
     @property
     def noise_w_per_hz(self) -> float:

@@ -17,14 +17,14 @@ from m3jax.systems.wdmoe import cell as cells
 
 
 def make_trips(
-    cell: cells.Cell, gains: base.Array, expert: cells.Expert = cells.MIXTRAL
+    cell: cells.Cell, gains: base.Array, expert: cells.Expert | None = None
 ) -> round_trips.Trips:
     """The way of a token to each device and back.
 
     Args:
       cell: K devices.
       gains: power gains ``[..., K]``.
-      expert: network on every device.
+      expert: network on every device; Mixtral's if None.
 
     Returns:
       ``Trips`` of ``[..., K]`` each: ``round_trips.seconds(trips, bandwidths)`` is
@@ -36,10 +36,13 @@ def make_trips(
       >>> round(float(10.0 * jnp.log10(snr)), 1)
       42.8
     """
+    expert = expert or cells.mixtral()
     gains = jnp.asarray(gains, float)
     down = cell.down_power_w / (cell.num_devices if cell.shared_power else 1)
     bits = jnp.full_like(gains, expert.payload_bits)
-    fixed = jnp.asarray([expert.flops / speed for speed in cell.speeds], gains.dtype)
+    fixed = jnp.asarray(
+        [expert.flops / speed for speed in cell.flops_per_s], gains.dtype
+    )
     return round_trips.Trips(
         bits_down=bits,
         bits_up=bits,

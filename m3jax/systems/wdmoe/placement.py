@@ -32,11 +32,13 @@ class Saved(NamedTuple):
     Attributes:
       in_order_s: experts 0 and 1 on the first device, 2 and 3 on the next, ...; tokens
         are sent once for each expert.
+      in_order_once_s: the same, tokens sent once to a device.
       twice_s: with the placement, tokens sent once for each expert.
       once_s: with the placement, tokens sent once to a device.
     """
 
     in_order_s: float
+    in_order_once_s: float
     twice_s: float
     once_s: float
 
@@ -135,7 +137,9 @@ def saved(
         return float(np.max(trips.sum(0) * send_s + experts.sum(0) * compute_s))
 
     in_order = np.arange(num) // 2
-    return Saved(wait(in_order, False), wait(devices, False), wait(devices, True))
+    return Saved(
+        *(wait(where, once) for where in (in_order, devices) for once in (False, True))
+    )
 
 
 def _asked(routings, num):

@@ -64,7 +64,7 @@ def surface(
     spreads: Sequence[float],
     *,
     cell: cells.Cell | None = None,
-    expert: cells.Expert = cells.MIXTRAL,
+    expert: cells.Expert | None = None,
     policy: Callable[..., selection.Selection] = selection.cosine,
     persistent: bool = False,
     num_draws: int = 200,
@@ -82,7 +82,7 @@ def surface(
       spreads: standard deviations of ``log C_k``, ``[S]``; the cell's speeds times
         ``exp(spread z_k)``.
       cell: K devices, each with one expert of a block; the paper's if None.
-      expert: network.
+      expert: network; Mixtral's if None.
       policy: of selection, given latencies at even bandwidths.
       persistent: whether all blocks prefer the same experts.
       num_draws: D, of channels, speeds and gates.
@@ -104,6 +104,52 @@ def surface(
         return np.array([[one[index] for one in row] for row in rows])
 
     return Surface(gather(0), gather(1)[:, 0], gather(2), gather(3))
+
+
+def at_gates(
+    key: base.Array,
+    probs: np.ndarray,
+    mask: np.ndarray,
+    *,
+    cell: cells.Cell | None = None,
+    expert: cells.Expert | None = None,
+    policy: Callable[..., selection.Selection] = selection.cosine,
+    num_draws: int = 200,
+) -> Surface:
+    """Latencies of all methods at gates that were measured.
+
+    Args:
+      key: random key, consumed.
+      probs: of the gates of M batches, ``[M, I, T, n]``; draws take turns with them.
+      mask: bool ``[M, T]``, which tokens are there.
+      cell: n devices; the paper's if None.
+      expert: network; Mixtral's if None.
+      policy: of selection, given latencies at even bandwidths.
+      num_draws: D, of channels.
+
+    Returns:
+      A `Surface` of one point.
+    """
+    cell = cell or cells.Cell()
+
+    @jax.jit
+    def measure(key, probs, mask):
+        gains = cells.draw_gains(key, cell, num_draws)
+        trips = latency.make_trips(cell, gains, expert)
+        token_s = _even_seconds(trips, cell.bandwidth_hz)
+
+        def choose(args):
+            number, token_s = args
+            batch = number % len(probs)
+            return _choose(policy, probs[batch], mask[batch], token_s)
+
+        chosen = lax.map(choose, (jnp.arange(num_draws), token_s))
+        return _compare(*chosen, trips, cell.bandwidth_hz, token_s)
+
+    found = jax.device_get(measure(key, jnp.asarray(probs), jnp.asarray(mask)))
+    seconds, variation, dropped, gap = map(np.asarray, found)
+    one = np.ones((1, 1))
+    return Surface(seconds[None, None], variation[None], dropped * one, gap * one)
 
 
 def saved(surface: Surface, method: str) -> intervals.Interval:
@@ -166,8 +212,7 @@ def _point(cell, expert, policy, persistent, shape, key, imbalance, spread):
     slower = jnp.exp(-spread * jax.random.normal(speed, gains.shape))
     trips = trips._replace(fixed_s=trips.fixed_s * slower)
     mask = jnp.full(num_tokens, True)
-    even = latency.even_bandwidths(trips, cell.bandwidth_hz)
-    token_s = jax.vmap(round_trips.seconds, (0, None))(trips, even)
+    token_s = _even_seconds(trips, cell.bandwidth_hz)
 
     def choose(args):
         key, token_s = args
@@ -176,21 +221,35 @@ def _point(cell, expert, policy, persistent, shape, key, imbalance, spread):
         prefers = imbalance * jax.random.normal(liking, (num, 1, cell.num_devices))
         logits = jax.random.gumbel(noise, (num_blocks, num_tokens, cell.num_devices))
         probs = jax.nn.softmax(logits + prefers, axis=-1)
-        return [
-            latency.count_tokens(
-                jax.vmap(weights, (0, None, None))(probs, mask, token_s)
-            )
-            for weights in map(selection.weights_of, (selection.vanilla, policy))
-        ]
+        return _choose(policy, probs, mask, token_s)
 
     keys = jax.random.split(gates, num_draws)
-    vanilla, selected = lax.map(choose, (keys, token_s))  # [D, I, K] each
+    chosen = lax.map(choose, (keys, token_s))
+    return _compare(*chosen, trips, cell.bandwidth_hz, token_s)
+
+
+def _even_seconds(trips, total):
+    """Seconds of a token at even bandwidths, ``[D, K]``."""
+    even = latency.even_bandwidths(trips, total)
+    return jax.vmap(round_trips.seconds, (0, None))(trips, even)
+
+
+def _choose(policy, probs, mask, token_s):
+    """Tokens of each device under top-k and a policy, ``[I, K]`` each."""
+    return [
+        latency.count_tokens(jax.vmap(weights, (0, None, None))(probs, mask, token_s))
+        for weights in map(selection.weights_of, (selection.vanilla, policy))
+    ]
+
+
+def _compare(vanilla, selected, trips, total, token_s):
+    """Seconds ``[D, 6]`` of counts ``[D, I, K]``, load variation, dropped, gap."""
     columns, gaps = [], []
     for counts in (vanilla, selected):
-        seconds, gap = _split_seconds(counts, trips, cell.bandwidth_hz, token_s)
+        seconds, gap = _split_seconds(counts, trips, total, token_s)
         columns.append(seconds)
         gaps.append(gap)
-    seconds = jnp.stack(columns, axis=-1).reshape(num_draws, -1)
+    seconds = jnp.stack(columns, axis=-1).reshape(len(vanilla), -1)
     variation = jnp.mean(jnp.std(vanilla, axis=-1) / jnp.mean(vanilla, axis=-1))
     dropped = 1.0 - jnp.sum(selected) / jnp.sum(vanilla)
     return seconds, variation, dropped, jnp.max(jnp.stack(gaps))
