@@ -83,5 +83,5 @@ def usage(
     if k < probs.shape[-1]:
         level = jnp.maximum(level, 0.5 * (ordered[:, k - 1] + ordered[:, k]))
     soft = jax.nn.sigmoid((worth - level[:, None]) / SOFTNESS)
-    asked = hard + soft - jax.lax.stop_gradient(soft)
+    asked = hard + (soft - jax.lax.stop_gradient(soft))  # exactly 1 or 0
     return jnp.where(mask[:, None], asked, 0.0)

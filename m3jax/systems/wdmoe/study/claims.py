@@ -91,17 +91,17 @@ def _accuracy(rows) -> list[study.Verdict]:
             note=noise,
         )
     ]
-    ample = f"{variants.AMPLE}, "
+    ample, ample_plain = (
+        records_lib.by_seed(rows, f"{variants.AMPLE}, {policy}", "accuracy")
+        for policy in (variants.PAPER, variants.VANILLA)
+    )
     found.append(
         study.judge(
             "... and so in a mixture that has more than its questions need",
-            records_lib.by_seed(rows, ample + variants.PAPER, "accuracy")
-            - records_lib.by_seed(rows, ample + variants.VANILLA, "accuracy"),
+            ample - ample_plain,
             -_POINT,
             unit="1",
-            note="twice as wide; it answers "
-            f"{records_lib.by_seed(rows, ample + variants.VANILLA, 'accuracy').mean():.1%}"
-            " with top-k",
+            note=f"twice as wide; with top-k it answers {ample_plain.mean():.1%}",
         )
     )
     for domain in _places(rows, "accuracy", "domain"):
