@@ -5,8 +5,8 @@ as many as were accepted. The others stay where they are, masked: positions coun
 tokens only, so a hole shifts nothing and nobody attends to it. Against writing at an
 index of each sequence's own that is one contiguous write instead of a scatter (slow on
 CPUs), and the decoder needs no second kind of cache. Slots after the last one that
-anybody keeps are written again, so a batch of one has no holes. When a batch runs out of
-slots, its holes are closed up.
+anybody keeps are written again, so a batch of one has no holes. When a batch runs out
+of slots, its holes are closed up.
 """
 
 import jax

@@ -3,12 +3,12 @@
 | | the draft is | sent for each | the target judges by |
 |---|---|---|---|
 | `ids` | the most probable word | its index | a point mass |
-| `ids_and_probs` | drawn from q | index, q(x) | q(x); q itself, run again, if it falls |
+| `ids_and_probs` | drawn from q | index, q(x) | q(x); if it falls q, run again |
 | `top_k` | drawn from q cut to k words | those words and their probabilities | those |
 
 Each is exact. Drawing from the whole q and sending its best k words is not: the target
-then judges by a law that the draft was not drawn from. What each costs on air is counted
-by `m3jax.costs.drafts`.
+then judges by a law that the draft was not drawn from. What each costs on air is
+counted by `m3jax.costs.drafts`.
 """
 
 from collections.abc import Callable
@@ -53,7 +53,7 @@ def ids_and_probs() -> Protocol:
 
 
 def top_k(k: int, rounded: Encode | None = None) -> Protocol:
-    """The k most probable words with their probabilities, which the draft is drawn from.
+    """The k most probable words and their probabilities, which the draft is drawn from.
 
     Args:
       k: words that are sent.
@@ -65,8 +65,9 @@ def top_k(k: int, rounded: Encode | None = None) -> Protocol:
 
     Example:
       >>> import jax.numpy as jnp
-      >>> jnp.exp(top_k(2).encode(jnp.log(jnp.array([0.5, 0.3, 0.2])))).round(3)
-      Array([0.625, 0.375, 0.   ], dtype=float32)
+      >>> sent = top_k(2).encode(jnp.log(jnp.array([0.5, 0.3, 0.2])))
+      >>> [round(float(p), 3) for p in jnp.exp(sent)]
+      [0.625, 0.375, 0.0]
     """
     if k < 1:
         raise ValueError(f"top_k needs 1 word or more, got k={k}.")

@@ -1,8 +1,8 @@
 """Which drafts stand, and the law of the word that follows them.
 
 Rejection sampling (Leviathan et al. 2023, 2211.17192; Chen et al. 2023, 2302.01318): a
-draft ``x`` that was drawn from ``q`` stands with probability ``min(1, p(x) / q(x))``; in
-place of the first one that falls comes a word drawn from what ``p`` has more than ``q``.
+draft ``x`` drawn from ``q`` stands with probability ``min(1, p(x) / q(x))``; in place
+of the first one that falls comes a word drawn from what ``p`` has more than ``q``.
 Whatever ``q`` is, the words then have the law of the target, ``p``. Only one thing must
 hold: **a draft is judged by the very distribution that it was drawn from.**
 """
