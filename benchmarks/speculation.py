@@ -176,7 +176,7 @@ def main() -> list[harness.Row]:
     for name, reach in (("never", NEVER_TARGET), ("always", ALWAYS_TARGET)):
         pair = pairs[name]
         accepted = float(check(pair, prompt, NUM_TOKENS).counts.acceptance[0])
-        if accepted != {"never": 0.0, "always": 1.0}[name]:
+        if abs(accepted - (name == "always")) > 0.05:
             raise RuntimeError(f"of the drafts that {name} agree {accepted:.1%} stand")
         peer = [make_peer(party, length) for party in pair]
         rounds = harness.paired(
