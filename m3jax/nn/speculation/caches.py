@@ -31,7 +31,7 @@ def keep(
       The cache; its next token goes after the last slot that any sequence keeps.
     """
     slots = 1 + jnp.arange(kept.shape[1], dtype=jnp.int32)
-    used = jnp.max(jnp.where(jnp.any(kept, axis=0), slots, 0))
+    used = jnp.max(jnp.where(jnp.any(kept, axis=0), slots, 0), initial=0)
     return cache._replace(
         mask=jax.lax.dynamic_update_slice(before.mask, kept, (0, before.index)),
         lengths=before.lengths + jnp.sum(kept, axis=1, dtype=jnp.int32),

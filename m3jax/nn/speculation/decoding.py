@@ -70,7 +70,7 @@ def speculate(
       ((1, 5), [5])
     """
     protocol = protocols.ids() if protocol is None else protocol
-    _check(target, draft, num_tokens, protocol, temperature, key, mode)
+    _check(target, draft, num_tokens, policy, protocol, temperature, key, mode)
     rules = drafting.Rules(
         policy,
         protocol,
@@ -90,11 +90,16 @@ def speculate(
     )
 
 
-def _check(target, draft, num_tokens, protocol, temperature, key, mode):
+def _check(target, draft, num_tokens, policy, protocol, temperature, key, mode):
     if num_tokens < 1:
         raise ValueError(f"num_tokens must be at least 1, got {num_tokens}.")
     if mode not in MODES:
         raise ValueError(f"mode={mode!r}; choose one of {MODES}")
+    if mode == "edge_accept" and policy.confident is None:
+        raise ValueError(
+            "mode='edge_accept' asks the target where confidence ends: give a policy"
+            " that stops by it, such as policies.confidence_stopped."
+        )
     if len(target.mask) != len(draft.mask):
         raise ValueError(
             f"the target's prefix has {len(target.mask)} sequences, the draft's"

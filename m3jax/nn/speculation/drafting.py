@@ -8,7 +8,7 @@ import numpy as np
 
 from m3jax import base
 from m3jax.nn import decoder as decoder_lib
-from m3jax.nn.speculation import parties, policies, protocols
+from m3jax.nn.speculation import caches, parties, policies, protocols
 
 
 class Draft(NamedTuple):
@@ -22,7 +22,8 @@ class Draft(NamedTuple):
       best: int32 [B, G], the most probable words.
       entropies: float32 [B, G], over log V; 0 if the policy does not ask.
       log_law: [B, G, V], what the words were drawn from; None for point masses.
-      cache: of the draft. It has read the words of ``asked[:, 1:]``: word i where i + 1
+      start: the draft's cache before it read any of its words.
+      cache: after that. It has read the words of ``asked[:, 1:]``: word i where i + 1
         was asked.
     """
 
@@ -32,6 +33,7 @@ class Draft(NamedTuple):
     best: base.Array
     entropies: base.Array
     log_law: base.Array | None
+    start: decoder_lib.KVCache
     cache: decoder_lib.KVCache
 
     @property
@@ -69,8 +71,8 @@ def draft(
 ) -> Draft:
     """Drafts up to ``lengths`` words.
 
-    The first reading takes two words: the last one of the answer, and the one before
-    where the draft has not read it, having said it as the last of its round.
+    The first reading takes two words: the last one of the answer, and before it the one
+    that the draft has not read, if it said one as the last of its round that stands.
 
     Args:
       party: the draft.
@@ -78,16 +80,18 @@ def draft(
       key: of what is drawn.
       state: of the policy.
       cache: of the draft, with room for G + 1 slots.
-      pair: int32 [B, 2].
+      pair: int32 [B, 2], words that it has not read, padding last.
       pair_mask: bool [B, 2].
       lengths: int32 [B], 0 to G.
     """
     most = rules.policy.max_draft
-    hidden, cache = party.read(pair, pair_mask, cache)
-    asked = pair_mask[:, 1] & (lengths > 0)
+    hidden, read = party.read(pair, pair_mask, cache)
+    start = caches.keep(read, cache, pair_mask)
+    last = jnp.where(pair_mask[:, 1:], hidden[:, 1], hidden[:, 0])
+    asked = pair_mask[:, 0] & (lengths > 0)
     columns = _columns(rules, len(pair))
     columns, asked = _propose(
-        party, rules, key, state, lengths, hidden[:, -1], asked, 0, columns
+        party, rules, key, state, lengths, last, asked, 0, columns
     )
 
     def going(loop):
@@ -103,9 +107,9 @@ def draft(
         )
         return index + 1, asked, cache, columns
 
-    loop = (jnp.int32(1), asked, cache, columns)
+    loop = (jnp.int32(1), asked, start, columns)
     _, _, cache, columns = jax.lax.while_loop(going, step, loop)
-    return Draft(**{"log_law": None, **columns}, cache=cache)
+    return Draft(**{"log_law": None, **columns}, start=start, cache=cache)
 
 
 def _columns(rules, batch_size):

@@ -115,9 +115,8 @@ def first_layers(
 
     Example:
       >>> target = decoder_lib.Decoder(decoder_lib.DecoderConfig(11, dim=32, depth=3))
-      >>> params = target.init(
-      ...     jax.random.key(0), jnp.zeros((1, 2, 32)), jnp.ones((1, 2), bool)
-      ... )["params"]
+      >>> inputs = jnp.zeros((1, 2, 32)), jnp.ones((1, 2), bool)
+      >>> params = jax.jit(target.init)(jax.random.key(0), *inputs)["params"]
       >>> draft, part = first_layers(target, params, 1)
       >>> draft.config.depth, part["layers"]["mlp"]["up"]["kernel"].shape[0]
       (1, 1)

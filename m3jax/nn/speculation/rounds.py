@@ -40,9 +40,8 @@ def start(plan: Plan, bos: int, pad: int) -> State:
     """Both have read their prefixes, and the first word of the answer stands."""
     batch_size, most = len(plan.target.mask), plan.rules.policy.max_draft
     none = jnp.zeros(batch_size, jnp.int32)
-    # A batch of one leaves no holes in the target's cache, and in the draft's at most
-    # one a round, of its first reading: they never run full. More sequences have as
-    # much room for holes, and close them up.
+    # A batch of one leaves no holes, so its caches never run full. More sequences have
+    # as much room again for holes, and close them up.
     room = plan.num_tokens + most + 2
     spare = 0 if batch_size == 1 else plan.num_tokens
     return State(
@@ -53,7 +52,7 @@ def start(plan: Plan, bos: int, pad: int) -> State:
         unread=none,
         is_unread=jnp.zeros(batch_size, bool),
         target_cache=plan.target.start(room + spare),
-        draft_cache=plan.draft.start(room + plan.num_tokens),
+        draft_cache=plan.draft.start(room + spare),
         policy=plan.rules.policy.init(batch_size),
         counts=counts_lib.zeros(batch_size),
     )
@@ -61,31 +60,14 @@ def start(plan: Plan, bos: int, pad: int) -> State:
 
 def play(plan: Plan, key: base.Array, state: State) -> State:
     """One round of all sequences that are not done."""
-    policy, active = plan.rules.policy, ~state.done
-    most = policy.max_draft
+    active = ~state.done
+    state = _with_room(plan, state)
     draft_key, judge_key = jax.random.split(jax.random.fold_in(key, state.num_rounds))
-    # Of a draft that is judged one word more comes from the target.
-    left = plan.num_tokens - state.counts.emitted - int(plan.verified)
-    lengths = jnp.minimum(jnp.clip(policy.length(state.policy), 1, most), left)
-    before, target_before = state.draft_cache, state.target_cache
-    if len(active) > 1:
-        before, target_before = (
-            caches.make_room(cache, most + 1) for cache in (before, target_before)
-        )
-    drafted = drafting.draft(
-        plan.draft,
-        plan.rules,
-        draft_key,
-        state.policy,
-        before,
-        jnp.stack([state.unread, state.last], axis=1),
-        jnp.stack([state.is_unread & active, active], axis=1),
-        lengths,
-    )
+    drafted = _draft(plan, draft_key, state)
     hidden, target_cache = plan.target.read(
         jnp.concatenate([state.last[:, None], drafted.words], axis=1),
         jnp.concatenate([active[:, None], drafted.valid], axis=1),
-        target_before,
+        state.target_cache,
     )
     logits = plan.target.logits(hidden, plan.rules.vocab_size)
     verdict, final = _judge(plan, judge_key, logits, drafted)
@@ -105,19 +87,41 @@ def play(plan: Plan, key: base.Array, state: State) -> State:
         last=jnp.where(speaks, final, previous),
         unread=previous,
         is_unread=unread,
-        target_cache=caches.keep(target_cache, target_before, kept_target),
-        draft_cache=caches.keep(
-            drafted.cache,
-            before,
-            jnp.concatenate(
-                [(state.is_unread & active)[:, None], active[:, None], kept_draft],
-                axis=1,
-            ),
-        ),
-        policy=policy.update(
+        target_cache=caches.keep(target_cache, state.target_cache, kept_target),
+        draft_cache=caches.keep(drafted.cache, drafted.start, kept_draft),
+        policy=plan.rules.policy.update(
             state.policy, _feedback(plan, drafted, verdict, final, speaks)
         ),
         counts=_count(plan, state.counts, drafted, accepted, speaks, emitted),
+    )
+
+
+def _with_room(plan, state):
+    """Room for a round in both caches; a batch of one always has it."""
+    if len(state.done) == 1:
+        return state
+    num_slots = plan.rules.policy.max_draft + 1
+    return state._replace(
+        target_cache=caches.make_room(state.target_cache, num_slots),
+        draft_cache=caches.make_room(state.draft_cache, num_slots),
+    )
+
+
+def _draft(plan, key, state):
+    policy, active = plan.rules.policy, ~state.done
+    # Of a draft that is judged one word more comes from the target.
+    left = plan.num_tokens - state.counts.emitted - int(plan.verified)
+    lengths = jnp.clip(policy.length(state.policy), 1, policy.max_draft)
+    first = jnp.where(state.is_unread, state.unread, state.last)
+    return drafting.draft(
+        plan.draft,
+        plan.rules,
+        key,
+        state.policy,
+        state.draft_cache,
+        jnp.stack([first, state.last], axis=1),
+        jnp.stack([active, state.is_unread & active], axis=1),
+        jnp.minimum(lengths, left),
     )
 
 

@@ -71,12 +71,11 @@ run = jax.jit(
 )
 
 
-SLOW = ("fixed 1", "paper", "throughput")
+QUICK = {("fixed 3", "first layers"), ("paper", "separate"), ("throughput", "separate")}
+QUICK |= {("confidence", "separate")}
 PAIRS = [
-    pytest.param(
-        name, kind, marks=[pytest.mark.slow] * (kind[0] == "f" and name in SLOW)
-    )
-    for name, kind in itertools.product(POLICIES, ("separate", "first layers"))
+    pytest.param(*pair, marks=[] if pair in QUICK else pytest.mark.slow)
+    for pair in itertools.product(POLICIES, ("separate", "first layers"))
 ]
 
 
@@ -280,6 +279,7 @@ def test_padded_vocabularies_are_refused_or_masked(target, drafts, alone):
     ("changes", "message"),
     [
         ({"mode": "fast"}, "mode='fast'; choose one of"),
+        ({"mode": "edge_accept"}, "give a policy that stops by it"),
         ({"protocol": protocols.top_k(2)}, "greedy decoding needs ids alone"),
         ({"temperature": 1.0}, "give a key"),
         ({"temperature": -1.0}, "give 0 for greedy"),
