@@ -113,11 +113,9 @@ def test_a_draft_that_is_the_target_is_always_right(target):
 
 def test_a_batch_of_one_says_the_same(target, drafts, alone):
     parts = [
-        jax.tree.map(lambda leaf: leaf, whole.replace(
-            embeds=whole.embeds[3:4], mask=whole.mask[3:4]
-        ))
+        whole.replace(embeds=whole.embeds[3:4], mask=whole.mask[3:4])
         for whole in (target, drafts["separate"])
-    ]  # fmt: skip
+    ]
     found = run(*parts, NUM_TOKENS, policies.fixed(3))
     np.testing.assert_array_equal(found.words, alone[3:4])
 
@@ -126,8 +124,9 @@ def test_caches_that_run_full_are_closed_up(random_params):
     """Sixty words of twelve sequences that draft three and accept few."""
     target = party(dataclasses.replace(CONFIG, depth=1), random_params, gain=1.5)
     draft = party(SMALL, random_params, seed=1)
-    generate = jax.jit(generation.generate, static_argnums=(0, 4),
-                       static_argnames="eos")  # fmt: skip
+    generate = jax.jit(
+        generation.generate, static_argnums=(0, 4), static_argnames="eos"
+    )
     expected = generate(
         target.decoder, target.params, target.embeds, target.mask, 60, eos=-1
     )
@@ -176,6 +175,15 @@ def laws(party, length, temperature):
     return answers, np.exp(logs)
 
 
+def alike(num, random_params, seed):
+    """So many sequences of one prefix, over four words."""
+    config = dataclasses.replace(SMALL, vocab_size=4)
+    one = party(config, random_params, seed=seed, gain=1.5)
+    return one.replace(
+        embeds=np.repeat(one.embeds[1:2], num, 0), mask=np.ones((num, LENGTH), bool)
+    )
+
+
 @pytest.mark.parametrize(
     ("protocol", "policy"),
     [
@@ -192,16 +200,7 @@ def laws(party, length, temperature):
 def test_sampled_words_have_the_targets_law(random_params, protocol, policy):
     """Against exact probabilities of all answers, in 20,000 sequences that differ."""
     num, length, temperature = 20_000, 3, 0.8
-    config = dataclasses.replace(SMALL, vocab_size=4)
-
-    def many(seed):
-        one = party(config, random_params, seed=seed, gain=1.5)
-        return one.replace(
-            embeds=np.repeat(one.embeds[1:2], num, 0),
-            mask=np.ones((num, LENGTH), bool),
-        )
-
-    target, draft = many(0), many(1)
+    target, draft = (alike(num, random_params, seed) for seed in (0, 1))
     found = run(
         target, draft, length, policy,
         protocol=protocol, temperature=temperature, key=jax.random.key(3), eos=-1,
@@ -221,6 +220,29 @@ def test_sampled_words_have_the_targets_law(random_params, protocol, policy):
     assert 0.1 < float(counts.accepted.sum() / counts.drafted.sum()) < 0.95
     if protocol.name == "top_k":
         assert int(counts.deferred.sum()) > 0
+
+
+@pytest.mark.slow
+def test_measured_acceptance_is_one_less_total_variation(random_params):
+    num = 20_000
+    target, draft = (alike(num, random_params, seed) for seed in (0, 1))
+    found = run(
+        target,
+        draft,
+        2,
+        policies.fixed(1),
+        protocol=protocols.ids_and_probs(),
+        temperature=1.0,
+        key=jax.random.key(5),
+        eos=-1,
+    )
+    (_, p), (_, q) = (laws(party, 1, 1.0) for party in (target, draft))
+    expected = 1.0 - np.abs(p - q).sum() / 2
+    judged = int(jnp.sum(found.counts.accepted + found.counts.rejected))
+    assert judged == num  # one draft in each first round, none in the second
+    measured = float(found.counts.accepted.sum()) / judged
+    error = np.sqrt(expected * (1 - expected) / judged)
+    assert 0.1 < expected < 0.9 and abs(measured - expected) < 4 * error
 
 
 def test_edge_accept_leaves_confident_words_to_the_draft(target, drafts, alone):
