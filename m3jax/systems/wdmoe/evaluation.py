@@ -109,10 +109,10 @@ class OverCells:
         for at, bandwidth_hz, offset_db in points:
             for seed in range(grid.num_seeds):
                 found = []
-                for number, (domain, batch) in enumerate(batches):
+                for number, (domain, size, batch) in enumerate(batches):
                     key = _key(seed, number)
                     met = probe(params, batch, key, bandwidth_hz, offset_db)
-                    found.append((domain, len(batch["question"]), met))
+                    found.append((domain, size, met))
                     done += 1
                     tell(done / (len(points) * grid.num_seeds * len(batches)))
                 rows += _rows(own, found, data, at, seed)
@@ -146,13 +146,19 @@ def middle_snr_db(cell: cells.Cell) -> float:
 
 def by_domain(
     arrays: Mapping[str, np.ndarray], num_prompts: int
-) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """Batches of one domain each; the last of a domain may be smaller."""
+) -> Iterator[tuple[int, int, dict[str, np.ndarray]]]:
+    """(domain, examples, batch): batches of one domain each.
+
+    The last one of a domain is filled up with nothing but padding, so that all have one
+    shape.
+    """
     for domain in np.unique(arrays["domain"]):
         own = arrays["domain"] == domain
         chosen = {name: arrays[name][own] for name in ("question", "answer")}
         for batch in pipeline.split_batches(chosen, num_prompts):
-            yield int(domain), batch
+            size = len(batch["question"])
+            spare = [(0, num_prompts - size), (0, 0)]
+            yield int(domain), size, {n: np.pad(a, spare) for n, a in batch.items()}
 
 
 class Probe:
@@ -178,6 +184,7 @@ class Probe:
         key: base.Array,
         bandwidth_hz: float | None = None,
         offset_db: float = 0.0,
+        threshold: float | None = None,
     ) -> dict[str, Met]:
         """Measures a batch in a cell that the key draws.
 
@@ -187,6 +194,7 @@ class Probe:
           key: of the cell.
           bandwidth_hz: B; the settings' if None.
           offset_db: that all links are better by.
+          threshold: of the policy "threshold"; the settings' if None.
 
         Returns:
           Policy -> `Met`, on the host.
@@ -194,24 +202,26 @@ class Probe:
         if bandwidth_hz is None:
             bandwidth_hz = self.settings.cell.bandwidth_hz
         batch = {name: jnp.asarray(batch[name]) for name in ("question", "answer")}
-        gain = 10.0 ** (offset_db / 10.0)
-        return jax.device_get(
-            self._measure(params, batch, key, float(bandwidth_hz), gain)
-        )
+        if threshold is None:
+            threshold = self.settings.threshold
+        told = float(bandwidth_hz), 10.0 ** (offset_db / 10.0), float(threshold)
+        return jax.device_get(self._measure(params, batch, key, *told))
 
-    def _run(self, params, batch, key, total, gain):
+    def _run(self, params, batch, key, total, gain, threshold):
         settings = self.settings
         gains = gain * cells.draw_gains(key, settings.cell, 1)[0]
         trips = latency.make_trips(settings.cell, gains, settings.expert)
         band = latency.even_bandwidths(trips, total)
         token_s = round_trips.seconds(trips, band)
         return {
-            policy: self._under(policy, params, batch, trips, token_s, total)
+            policy: self._met(
+                self.network.read(params, batch, token_s, policy, threshold),
+                *(batch, trips, total),
+            )
             for policy in self.policies
         }
 
-    def _under(self, policy, params, batch, trips, token_s, total):
-        read = self.network.read(params, batch, token_s, policy)
+    def _met(self, read, batch, trips, total):
         scores = losses.score_answers(read.logits, batch["answer"])
         seconds = [
             system_lib.split_seconds(read.counts, trips, total, split)
@@ -241,7 +251,9 @@ def _rows(own, found, data, at, seed: int) -> list[base.Record]:
             sizes = [size for _, size, _ in parts]
             place = tuple(SPLITS).index(split)
             values = {
-                "answer_accuracy": np.concatenate([m.right for *_, m in parts]).mean(),
+                "answer_accuracy": np.concatenate(
+                    [m.right[:size] for _, size, m in parts]
+                ).mean(),
                 "latency_ms": 1e3 * np.mean([m.seconds[place] for *_, m in parts]),
                 "asked": np.average([m.asked for *_, m in parts], weights=sizes),
             }

@@ -132,21 +132,9 @@ def at_gates(
     """
     cell = cell or cells.Cell()
 
-    @jax.jit
-    def measure(key, probs, mask):
-        gains = cells.draw_gains(key, cell, num_draws)
-        trips = latency.make_trips(cell, gains, expert)
-        token_s = _even_seconds(trips, cell.bandwidth_hz)
-
-        def choose(args):
-            number, token_s = args
-            batch = number % len(probs)
-            return _choose(policy, probs[batch], mask[batch], token_s)
-
-        chosen = lax.map(choose, (jnp.arange(num_draws), token_s))
-        return _compare(*chosen, trips, cell.bandwidth_hz, token_s)
-
-    found = jax.device_get(measure(key, jnp.asarray(probs), jnp.asarray(mask)))
+    gains = cells.draw_gains(key, cell, num_draws)
+    trips = latency.make_trips(cell, gains, expert)
+    found = jax.device_get(_at_gates(policy, probs, mask, trips, cell.bandwidth_hz))
     seconds, variation, dropped, gap = map(np.asarray, found)
     one = np.ones((1, 1))
     return Surface(seconds[None, None], variation[None], dropped * one, gap * one)
@@ -226,6 +214,20 @@ def _point(cell, expert, policy, persistent, shape, key, imbalance, spread):
     keys = jax.random.split(gates, num_draws)
     chosen = lax.map(choose, (keys, token_s))
     return _compare(*chosen, trips, cell.bandwidth_hz, token_s)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _at_gates(policy, probs, mask, trips, total):
+    """The same at gates ``[M, I, T, n]``; one program for all cells."""
+    token_s = _even_seconds(trips, total)
+
+    def choose(args):
+        number, token_s = args
+        batch = number % len(probs)
+        return _choose(policy, probs[batch], mask[batch], token_s)
+
+    chosen = lax.map(choose, (jnp.arange(len(token_s)), token_s))
+    return _compare(*chosen, trips, total, token_s)
 
 
 def _even_seconds(trips, total):

@@ -9,6 +9,7 @@ block waits for its slowest device. Router, prices and experts can be trained by
 loss, with the latency through the split of the band.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -86,6 +87,7 @@ class Network:
         batch: base.Batch,
         token_s: base.Array,
         policy: str | None = None,
+        threshold: base.Array | None = None,
     ) -> Read:
         """Reads questions with their answers.
 
@@ -95,13 +97,14 @@ class Network:
           token_s: seconds of a token that the policy is told, ``[n]``, or of each block
             ``[I, n]``.
           policy: who is asked; that of the settings if None.
+          threshold: of the policy "threshold"; that of the settings if None.
         """
         policy = policy or self.settings.policy
         words = answering.read_words(batch["question"], batch["answer"])
         mask = words != answering.PAD
         variables = {"params": params["decoder"]}
         embeds = self.decoder.apply(variables, words, method="embed")
-        data = self._data(params, token_s)
+        data = self._data(params, token_s, threshold)
         hidden, _, routing = self.decoder.apply(
             variables,
             embeds,
@@ -142,18 +145,18 @@ class Network:
             return lambda probs, mask, data: pricing.usage(
                 probs, mask, data["token_s"], pricing.Prices(**data["prices"]), k
             )
-        threshold, spare = self.settings.threshold, self.settings.spare
-        choose, settings = {
-            "top_k": (selection.vanilla, {}),
-            "cosine": (selection.cosine, {}),
-            "threshold": (selection.cosine, {"start": threshold, "max_passes": 0}),
-            "dynamic": (selection.dynamic, {"spare": spare}),
-            "testbed": (testbed.relieve, {}),
+        choose = {
+            "top_k": selection.vanilla,
+            "cosine": selection.cosine,
+            "threshold": functools.partial(selection.cosine, max_passes=0),
+            "dynamic": functools.partial(selection.dynamic, spare=self.settings.spare),
+            "testbed": testbed.relieve,
         }[policy]
 
         def asked(probs, mask, data):
             probs = jax.lax.stop_gradient(probs)  # of a choice there is none
-            found = choose(probs, mask, data["token_s"], k=k, **settings)
+            start = {"start": data["threshold"]} if policy == "threshold" else {}
+            found = choose(probs, mask, data["token_s"], k=k, **start)
             return (found.weights > 0.0).astype(probs.dtype)
 
         return asked
@@ -166,10 +169,13 @@ class Network:
 
         return select
 
-    def _data(self, params: base.Params, token_s: base.Array):
+    def _data(self, params: base.Params, token_s: base.Array, threshold=None):
         """What each block's selection is told."""
         depth = self.decoder.config.depth
+        if threshold is None:
+            threshold = self.settings.threshold
         return {
+            "threshold": jnp.full(depth, threshold),
             "token_s": jnp.broadcast_to(token_s, (depth, token_s.shape[-1])),
             "prices": params["prices"],
         }

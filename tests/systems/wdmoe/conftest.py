@@ -1,9 +1,8 @@
 """A mixture of four experts on four devices, small enough to compile in seconds."""
 
+import jax
 import numpy as np
 import pytest
-
-import jax
 
 from m3jax.foundation import sizes
 from m3jax.systems import wdmoe

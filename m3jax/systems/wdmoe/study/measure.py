@@ -75,16 +75,19 @@ def meet(
     params: base.Params,
     split: str,
     seed: int,
+    threshold: float | None = None,
 ) -> dict[str, Found]:
     """Every batch of a split in a few cells, the same for all methods at a seed."""
     root = jax.random.fold_in(jax.random.key(_CELLS), seed)
     params = jax.device_put(params)
     found: dict[str, Found] = {policy: [] for policy in probe.policies}
-    for number, (domain, batch) in enumerate(shared.batches(split)):
+    for number, (domain, size, batch) in enumerate(shared.batches(split)):
         for draw in range(shared.settings.num_cells):
             key = jax.random.fold_in(jax.random.fold_in(root, number), draw)
-            for policy, met in probe(params, batch, key).items():
-                found[policy].append((domain, len(batch["question"]), met))
+            met_by = probe(params, batch, key, threshold=threshold)
+            for policy, met in met_by.items():
+                met = met._replace(right=met.right[:size])
+                found[policy].append((domain, size, met))
     return found
 
 
@@ -124,12 +127,15 @@ def _fixed_prices(
     Chosen as tuned routers are, see `choose`.
     """
     settings = shared.settings
-    probe = shared.compiled(
-        "fixed prices",
-        lambda: evaluation.Probe(settings.priced_system(0.0), policies=("cosine",)),
+    plain = shared.compiled(
+        "plain", lambda: evaluation.Probe(settings.mixture_system())
     )
-    found = meet(shared, probe, shared.mixture(seed), "validation", seed)
+    found = meet(shared, plain, shared.mixture(seed), "validation", seed)
     paper = point(found["cosine"])
+    probe = shared.compiled(
+        "priced",
+        lambda: evaluation.Probe(settings.priced_system(0.0), policies=()),
+    )
     tried = {}
     for price in settings.prices:
         for margin in settings.margins:
@@ -217,15 +223,12 @@ def _thresholds(
     shared: training.Shared, params: base.Params, seed: int
 ) -> list[base.Record]:
     """Accuracy and latency of one pass at each threshold of the cosine."""
+    made = shared.settings.mixture_system()
+    made.policy = "threshold"
+    probe = shared.compiled("threshold", lambda: evaluation.Probe(made, policies=()))
     rows = []
     for threshold in shared.settings.thresholds:
-        made = shared.settings.mixture_system()
-        made.policy, made.threshold = "threshold", threshold
-        probe = shared.compiled(
-            f"threshold {threshold}",
-            lambda made=made: evaluation.Probe(made, policies=()),
-        )
-        found = meet(shared, probe, params, "test", seed)["threshold"]
+        found = meet(shared, probe, params, "test", seed, threshold)["threshold"]
         scores = _scores(made, found)
         _, scores["latency_ms"] = point(found)
         rows += variants.rows(
@@ -248,8 +251,8 @@ def _gates(
 
     return [
         (domain, *map(np.asarray, read(params, _words(batch))))
-        for domain, batch in shared.batches("test")
-        if len(batch["question"]) == shared.settings.num_prompts
+        for domain, size, batch in shared.batches("test")
+        if size == shared.settings.num_prompts
     ]
 
 

@@ -188,7 +188,7 @@ def _frontier(settings: variants.Settings, rows):
 def _waiting(shared: training.Shared):
     """A batch in the testbed: who works, and what everybody waits for."""
     bed = played.Testbed(shared, seed=0)
-    _, batch = shared.batches("test")[0]
+    *_, batch = shared.batches("test")[0]
     for turn in range(2):  # once to know what devices take
         found = bed(batch, (turn,))
     fig = plot_style.new_figure(8.0, 5.2)

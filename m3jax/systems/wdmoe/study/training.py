@@ -37,8 +37,8 @@ class Shared:
             for split in ("train", "validation", "test")
         }
 
-    def batches(self, split: str) -> list[tuple[int, dict[str, np.ndarray]]]:
-        """(domain, batch) of all that are at the base station together."""
+    def batches(self, split: str) -> list[tuple[int, int, dict[str, np.ndarray]]]:
+        """(domain, examples, batch) of all that are at the base station together."""
         found = evaluation.by_domain(self.examples[split], self.settings.num_prompts)
         return list(found)
 
