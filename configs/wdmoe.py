@@ -86,6 +86,7 @@ def _tiny() -> supervised.Supervised:
             experts=config_lib.Experts(num_experts=3, ff_dim=8),
             cell=cell.Cell(flops_per_s=(1e12, 2e12, 4e12)),
             policy="priced",
+            split="per_block",
             latency_weight=0.1,
         ),
         data=dataset.Config(config="smoke"),

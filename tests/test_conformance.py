@@ -71,7 +71,10 @@ ENVIRONMENTS = {
 }
 QUICK_ENVIRONMENTS = ("probe", "continuous_probe")
 FOLDER = pathlib.Path(__file__).parents[1] / "configs"
-CONFIGS = ("edge_experts", "generalist", "m3llm", "moe2", "specialist", "tokcom")
+CONFIGS = (
+    *("edge_experts", "generalist", "m3llm", "moe2"),
+    *("specialist", "tokcom", "wdmoe"),
+)
 # Settings of papers whose data are the user's to bring.
 PAPER = ("paper_alignment", "paper")
 

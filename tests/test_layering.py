@@ -40,7 +40,7 @@ OUTER_FILES = {
     "systems/tokcom": {"study", "allocation"},
     "systems/m3llm": {"router", "world", "evaluation", "experts", "answers", "study"},
     "systems/moe2": {"clusters", "tables", "evaluation", "study"},
-    "systems/wdmoe": {"study"},
+    "systems/wdmoe": {"evaluation", "study"},
 }
 NEVER = {"launch", "configs", "colabs", "benchmarks", "tests"}
 SOURCES = sorted(PACKAGE.rglob("*.py"))

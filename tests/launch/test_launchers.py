@@ -227,11 +227,11 @@ def test_describe_tells_what_is_there_and_refuses_what_is_not(launch, run, tmp_p
 @pytest.mark.parametrize(
     ("argv", "told"),
     [
-        ([], "name a system first, such as m3llm, moe2, tokcom"),
+        ([], "name a system first, such as m3llm, moe2, tokcom, wdmoe"),
         (["--size=smoke"], "name a system first"),
         (
             ["nobody"],
-            "no reproduction of 'nobody'; there are .'m3llm', 'moe2', 'tokcom'",
+            "no reproduction of 'nobody'; there are .'m3llm', 'moe2', 'tokcom', 'wdmoe'",
         ),
         (["m3jax.base"], "m3jax.base has no make_study"),
         (["tokcom", "--workers=-3"], "--workers"),

@@ -9,10 +9,12 @@ from m3jax.channels import links
 from m3jax.costs import budgets
 from m3jax.foundation import generalist
 from m3jax.nn import lora
-from m3jax.systems import tokcom
+from m3jax.systems import tokcom, wdmoe
 from m3jax.systems.m3llm import specialist
 from m3jax.systems.moe2 import config as moe2
 from m3jax.systems.moe2 import pool, spending, upload
+from m3jax.systems.wdmoe import cell
+from m3jax.systems.wdmoe import config as wdmoe_config
 from m3jax.testing import dummy, system_checks, tiny
 
 TOKCOM = tokcom.Config(
@@ -47,6 +49,18 @@ SYSTEMS = {
         ).make_system(),
         tiny.make_batch(),
         ("gate/.*", "pool/lora/.*/b", "upload/(transmitter|receiver)"),
+    ),
+    "wdmoe": (
+        wdmoe.Config(
+            decoder=dataclasses.replace(tiny.sizes().decoder, depth=1),
+            experts=wdmoe_config.Experts(num_experts=3, ff_dim=4),
+            cell=cell.Cell(flops_per_s=(1e12, 2e12, 4e12)),
+            policy="priced",
+            split="per_block",
+            latency_weight=1.0,
+        ).make_system(),
+        tiny.make_batch(),
+        ("prices/price", "decoder/layers/moe/.*"),
     ),
     "dummy": (dummy.make_system(), dummy.make_batch(seed=0), ("linear",)),
     "tokcom": (
@@ -93,7 +107,7 @@ def test_system_keeps_its_contract(name):
     """Of systems whose eager operations take half a minute, few or none run eagerly."""
     system, batch, reaches = SYSTEMS[name]
     eager = ("answer",) if name.startswith("tokcom") else None
-    eager = () if name in ("moe2", "edge_experts") else eager
+    eager = () if name in ("moe2", "edge_experts", "wdmoe") else eager
     system_checks.check_system(system, batch, jax.random.key(3), reaches, eager)
 
 

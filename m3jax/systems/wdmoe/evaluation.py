@@ -213,23 +213,28 @@ class Probe:
         trips = latency.make_trips(settings.cell, gains, settings.expert)
         band = latency.even_bandwidths(trips, total)
         token_s = round_trips.seconds(trips, band)
-        return {
-            policy: self._met(
-                self.network.read(params, batch, token_s, policy, threshold),
-                *(batch, trips, total),
-            )
+        reads = {
+            policy: self.network.read(params, batch, token_s, policy, threshold)
             for policy in self.policies
         }
 
-    def _met(self, read, batch, trips, total):
-        scores = losses.score_answers(read.logits, batch["answer"])
-        seconds = [
-            system_lib.split_seconds(read.counts, trips, total, split)
-            for split in SPLITS
-        ]
-        return Met(
-            scores["answer_accuracy"], read.asked, jnp.stack(seconds), read.counts
-        )
+        def wait(counts):
+            return jnp.stack(
+                [
+                    system_lib.split_seconds(counts, trips, total, split)
+                    for split in SPLITS
+                ]
+            )
+
+        # Together, so that a solver is compiled once for all policies.
+        seconds = jax.vmap(wait)(jnp.stack([read.counts for read in reads.values()]))
+        return {
+            policy: Met(
+                losses.score_answers(read.logits, batch["answer"])["answer_accuracy"],
+                *(read.asked, waited, read.counts),
+            )
+            for (policy, read), waited in zip(reads.items(), seconds, strict=True)
+        }
 
 
 def _rows(own, found, data, at, seed: int) -> list[base.Record]:
