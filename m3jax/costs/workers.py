@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,6 +11,25 @@ from m3jax.channels import arq, packet_loss
 from m3jax.costs import checks, devices, transmission
 
 _MOST_TIMEOUTS = 6
+
+
+class Sent(NamedTuple):
+    """Messages that were sent; arrays of one shape.
+
+    Attributes:
+      lost_s: seconds of failed transmissions and of the waits after them.
+      air_s: seconds of the last transmission.
+      transmissions: how many there were; 0 where there was no message.
+    """
+
+    lost_s: np.ndarray
+    air_s: np.ndarray
+    transmissions: np.ndarray
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """From the first bit sent to the last bit received."""
+        return self.lost_s + self.air_s
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,33 +73,38 @@ class Link:
     def send(
         self, rng: np.random.Generator, bits: np.ndarray | float, bits_per_s: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Seconds of messages, each drawn for itself.
+        """The seconds of `transmit`: lost to failed transmissions, and of the last."""
+        return self.transmit(rng, bits, bits_per_s)[:2]
+
+    def transmit(
+        self, rng: np.random.Generator, bits: np.ndarray | float, bits_per_s: float
+    ) -> Sent:
+        """Sends messages, each drawn for itself.
 
         Args:
           rng: of jitter, fading and losses.
-          bits: of each message, any shape; a message of 0 bits takes no time.
+          bits: of each message, any shape; one of 0 bits is none, and takes no time.
           bits_per_s: nominal rate.
 
         Returns:
-          Seconds lost to failed transmissions, and seconds of the last one, of the
-          shape of ``bits``.
+          A `Sent` of the shape of ``bits``.
         """
         bits = np.asarray(bits, float)
         air = bits / bits_per_s * self._stretch(rng, bits.shape)
-        lost, waits = np.zeros(bits.shape), bits > 0.0
+        waits = bits > 0.0
+        lost, count = np.zeros(bits.shape), np.where(waits, 1, 0)
         failures = np.asarray(self.failures, float)
         for again in range(_MOST_TIMEOUTS if len(failures) else 0):
             draw = rng.uniform(size=bits.shape)
-            failed = np.sum(draw[..., None] < failures, axis=-1)
+            failed = waits * np.sum(draw[..., None] < failures, axis=-1)
             # What arq.ARQ.seconds says, of the transmissions but the last one.
-            last = failed == len(failures)
-            spent = failed * (air + self.feedback_s)
-            spent = spent + last * (self.timeout_s * 2**again - self.feedback_s)
-            lost = lost + np.where(waits, spent, 0.0)
-            waits = waits & last
+            waits = waits & (failed == len(failures))
+            lost = lost + failed * (air + self.feedback_s)
+            lost = lost + waits * (self.timeout_s * 2**again - self.feedback_s)
+            count = count + failed
             if not waits.any():
                 break
-        return lost, air
+        return Sent(lost, air, count)
 
     def _stretch(
         self, rng: np.random.Generator, shape: tuple[int, ...]
