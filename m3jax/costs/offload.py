@@ -175,8 +175,9 @@ def expected(
     verify_token_s = (
         now.cloud_load * language.decode_flops(context) / cloud.usable_flops_per_s
     )
-    counts = jnp.ceil(jnp.log2(plan.draft_length + 1.0))
-    fixed_s = now.rtt_s + verify_s + (token_bits + counts) / now.down_bits_per_s
+    count_bits = payload.token_bits(MAX_DRAFT + 1)
+    told_s = (token_bits + count_bits) / now.down_bits_per_s
+    fixed_s = now.rtt_s + verify_s + count_bits / now.up_bits_per_s + told_s
     up_s = (token_bits + probability_bits) / now.up_bits_per_s
     per_round, round_s = _round(
         plan.draft_length,
@@ -187,14 +188,13 @@ def expected(
         verify_token_s + up_s,
         pipelined,
     )
-    most = request.answer
     return Expected(
         upload_s=upload_s,
         prefill_s=started - upload_s,
         decode_s=request.answer / per_round * round_s,
         send_s=send_s,
-        edge_bytes=machines.draft.memory_bytes(request.text + seen + most),
-        cloud_bytes=machines.target.memory_bytes(context + most),
+        edge_bytes=machines.draft.memory_bytes(request.text + seen + request.answer),
+        cloud_bytes=machines.target.memory_bytes(context + request.answer),
         tokens_per_round=per_round,
         round_s=round_s,
     )

@@ -9,12 +9,69 @@ import numpy as np
 from m3jax.costs import (
     checks,
     devices,
-    draft_payload,
+    drafts,
     inference,
     speculative_rounds,
     vision_language,
     workers,
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """How drafts travel: the settings of `m3jax.costs.drafts`.
+
+    Attributes:
+      name: one of ``drafts.PROTOCOLS``.
+      vocab_size: V, words that both models know.
+      max_draft: the longest draft.
+      top_k: k, of "top_k".
+      bits: of a probability of "top_k".
+      header_bits: of each message, beside its content; 320 are those of IPv4 and TCP
+        without options.
+
+    Raises:
+      ValueError: names the field that makes no sense.
+
+    Example:
+      >>> protocol = Protocol("ids")
+      >>> protocol.up_bits(5), protocol.down_bits(5)
+      (93, 21)
+    """
+
+    name: str = "ids"
+    vocab_size: int = 151_936
+    max_draft: int = 5
+    top_k: int | None = 32
+    bits: int = 16
+    header_bits: int = 0
+
+    def __post_init__(self):
+        checks.choice("protocol", "name", self.name, drafts.PROTOCOLS)
+        checks.number("protocol", "vocab_size", self.vocab_size, least=2)
+        checks.number("protocol", "max_draft", self.max_draft, least=0)
+        checks.number("protocol", "header_bits", self.header_bits, least=0)
+        self.up_bits(1)  # refuses what the protocol does
+
+    def up_bits(self, drafted: np.ndarray | int) -> np.ndarray | int:
+        """Bits of a round's draft; one that drafts nothing says so."""
+        sent = drafts.uplink_bits(
+            self.name,
+            drafted,
+            1,
+            vocab_size=self.vocab_size,
+            max_draft=self.max_draft,
+            top_k=self.top_k,
+            bits=self.bits,
+        )
+        return sent + self.header_bits
+
+    def down_bits(self, drafted: np.ndarray | int) -> np.ndarray | int:
+        """Bits of the answer to it."""
+        sent = drafts.downlink_bits(
+            1, vocab_size=self.vocab_size, max_draft=self.max_draft
+        )
+        return sent + self.header_bits + 0 * drafted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +99,7 @@ class Setting:
     verify_token_s: float
     link: workers.Link
     rtt_s: float = 0.02
-    protocol: draft_payload.Protocol = draft_payload.Protocol()
+    protocol: Protocol = Protocol()
     edge_prefill_s: float = 0.0
     cloud_prefill_s: float = 0.0
     pipelined: bool = False

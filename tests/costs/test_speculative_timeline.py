@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from m3jax.channels import packet_loss
-from m3jax.costs import devices, draft_payload, speculative_batch, speculative_delays
+from m3jax.costs import devices, drafts, speculation, speculative_batch
+from m3jax.costs import speculative_delays
 from m3jax.costs import speculative_rounds as rounds_lib
 from m3jax.costs import speculative_timeline as timeline
 from m3jax.costs import vision_language, workers
@@ -19,7 +20,7 @@ SETTING = speculative_delays.Setting(
     verify_token_s=1e-4,
     link=LINK,
     rtt_s=0.02,
-    protocol=draft_payload.Protocol("top_k"),
+    protocol=speculative_delays.Protocol("top_k", max_draft=8),
     edge_prefill_s=0.05,
     cloud_prefill_s=0.08,
 )
@@ -263,15 +264,38 @@ def test_energy_is_power_times_busy_time():
     np.testing.assert_allclose(spent["cloud"], 250.0 * found.cloud_s)
 
 
-@pytest.mark.parametrize(
-    ("kind", "bits"),
-    [("ids", 18), ("ids_probs", 34), ("top_k", 18 + 32 * 34), ("full", 18 + 151_936 * 16)],
-)
-def test_protocols_count_their_bits(kind, bits):
-    protocol = draft_payload.Protocol(kind)
-    assert protocol.up_bits(3) == 3 * bits
-    assert protocol.down_bits(3) == 18 + 2 and protocol.down_bits(4) == 18 + 3
-    np.testing.assert_array_equal(protocol.up_bits(np.array([0, 2])), [1, 2 * bits])
+@pytest.mark.parametrize("name", drafts.PROTOCOLS)
+def test_protocols_count_the_bits_of_their_messages(name):
+    protocol = speculative_delays.Protocol(name, max_draft=5, header_bits=320)
+    each = drafts.draft_bits(name, 151_936, 32, 16)
+    assert protocol.up_bits(3) == 3 * each + 3 + 320
+    assert protocol.down_bits(3) == 18 + 3 + 320
+    drafted = np.array([0, 2])
+    np.testing.assert_array_equal(protocol.up_bits(drafted), 323 + drafted * each)
+    np.testing.assert_array_equal(protocol.down_bits(drafted), [341, 341])
+
+
+@pytest.mark.parametrize("gamma", [1, 4])
+@pytest.mark.parametrize("overlap", [False, True])
+def test_rounds_take_what_the_closed_forms_of_speculation_say(gamma, overlap):
+    """Pipelined and never rejected is the ideal overlap; one by one is none."""
+    setting = dataclasses.replace(SETTING, pipelined=overlap)
+    rounds = rounds_lib.make_rounds(np.full((1, 50), gamma), np.full((1, 50), gamma))
+    delays = speculative_delays.draw(np.random.default_rng(0), setting, rounds)
+    one = timeline.simulate(setting, rounds, delays)
+    closed = speculation.Setting(
+        setting.draft_s,
+        setting.verify_s,
+        setting.verify_token_s,
+        setting.rtt_s,
+        setting.link.up_bits_per_s,
+        setting.link.down_bits_per_s,
+        draft_bits=setting.protocol.up_bits(2) - setting.protocol.up_bits(1),
+        call_bits=setting.protocol.up_bits(0),
+        answer_bits=setting.protocol.down_bits(0),
+    )
+    expected = speculation.round_s(closed, gamma, overlap)
+    np.testing.assert_allclose(np.diff(one.told), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +306,7 @@ def test_protocols_count_their_bits(kind, bits):
         (lambda: rounds_lib.make_rounds([[2]], [[1]], stays=True), "stays on the edge"),
         (lambda: draw(0, acceptance=1.5), "acceptance"),
         (lambda: draw(0, tokens=0), "tokens"),
-        (lambda: draft_payload.Protocol("no"), "kind"),
+        (lambda: speculative_delays.Protocol("no"), "name"),
         (lambda: dataclasses.replace(SETTING, rtt_s=-1.0), "rtt_s"),
         (lambda: vision_language.vision_language_model("no"), "vision-language"),
     ],
