@@ -11,6 +11,22 @@ from m3jax import base
 from m3jax.costs import checks
 
 
+class Bounds(NamedTuple):
+    """Limits as numbers that may be traced; what they are is said by `Limits`.
+
+    Attributes:
+      quality_loss: epsilon_Q.
+      edge_bytes: memory of the edge.
+      cloud_bytes: memory of the cloud.
+      send_s: ``[M]``, T_max.
+    """
+
+    quality_loss: base.Array
+    edge_bytes: base.Array
+    cloud_bytes: base.Array
+    send_s: base.Array
+
+
 @dataclasses.dataclass
 class Limits:
     """The right-hand sides of equation 11.
@@ -49,6 +65,14 @@ class Limits:
                 f"limits.send_s has {len(self.send_s)} entries for"
                 f" {len(self.modalities)} modalities; give one for each, or none"
             )
+
+    @property
+    def bounds(self) -> Bounds:
+        """As numbers."""
+        send_s = self.send_s or (math.inf,) * len(self.modalities)
+        return Bounds(
+            self.quality_loss, self.edge_bytes, self.cloud_bytes, jnp.array(send_s)
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -106,22 +130,20 @@ class Verdict(NamedTuple):
         return [limits.names[i] for i in order if own[i] > 0]
 
 
-def excesses(limits: Limits, taken: Taken) -> base.Array:
+def excesses(bounds: Bounds, taken: Taken) -> base.Array:
     """By how much each limit is broken, ``[C, ...]``; differentiable.
 
     Args:
-      limits: of equation 11.
+      bounds: of equation 11.
       taken: by plans.
     """
-    num = len(limits.modalities)
-    given = limits.send_s or (math.inf,) * num
     shape = jnp.shape(taken.quality_loss)
-    send = jnp.asarray(given).reshape(num, *(1,) * len(shape))
+    send_s = jnp.reshape(bounds.send_s, (-1, *(1,) * len(shape)))
     rows = (
-        jnp.asarray(taken.quality_loss)[None] / limits.quality_loss - 1.0,
-        jnp.asarray(taken.edge_bytes)[None] / limits.edge_bytes - 1.0,
-        jnp.asarray(taken.cloud_bytes)[None] / limits.cloud_bytes - 1.0,
-        taken.send_s / send - 1.0,
+        jnp.asarray(taken.quality_loss)[None] / bounds.quality_loss - 1.0,
+        jnp.asarray(taken.edge_bytes)[None] / bounds.edge_bytes - 1.0,
+        jnp.asarray(taken.cloud_bytes)[None] / bounds.cloud_bytes - 1.0,
+        taken.send_s / send_s - 1.0,
         1.0 - taken.sparsity - taken.retention,
     )
     rows = [jnp.broadcast_to(row, (row.shape[0], *shape)) for row in rows]
@@ -147,5 +169,5 @@ def feasible(limits: Limits, taken: Taken, tolerance: float = 1e-6) -> Verdict:
     """
     limits.validate()
     checks.number("feasible", "tolerance", tolerance, least=0.0)
-    found = excesses(limits, taken)
+    found = excesses(limits.bounds, taken)
     return Verdict(jnp.all(found <= tolerance, axis=0), found)
