@@ -11,7 +11,12 @@ Objective = Callable[[np.ndarray], float]
 
 
 def search_skopt(
-    objective: Objective, num_dims: int, num: int, num_initial: int, xi: float, seed: int
+    objective: Objective,
+    num_dims: int,
+    num: int,
+    num_initial: int,
+    xi: float,
+    seed: int,
 ) -> float:
     """Scikit-optimize's ``gp_minimize``, by expected improvement; the least value.
 
@@ -44,7 +49,12 @@ def posterior_skopt(points, values, queries, lengths, amplitude, noise):
 
 
 def search_botorch(
-    objective: Objective, num_dims: int, num: int, num_initial: int, xi: float, seed: int
+    objective: Objective,
+    num_dims: int,
+    num: int,
+    num_initial: int,
+    xi: float,
+    seed: int,
 ) -> float:
     """The loop of BoTorch's tutorial with Matern 5/2 and expected improvement."""
     import torch
@@ -85,7 +95,9 @@ def posterior_botorch(points, values, queries, lengths, amplitude, noise):
     from gpytorch import kernels, means
 
     given = [torch.as_tensor(a, dtype=torch.double) for a in (points, values, queries)]
-    kernel = kernels.ScaleKernel(kernels.MaternKernel(nu=2.5, ard_num_dims=len(lengths)))
+    kernel = kernels.ScaleKernel(
+        kernels.MaternKernel(nu=2.5, ard_num_dims=len(lengths))
+    )
     kernel.outputscale = amplitude
     kernel.base_kernel.lengthscale = torch.as_tensor(lengths)
     model = models.SingleTaskGP(

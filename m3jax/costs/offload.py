@@ -164,9 +164,7 @@ def expected(
     cloud_prefill_s = now.cloud_load * vision_language.prefill_time(
         cloud, machines.target, request.text, sent
     )
-    started = jnp.maximum(
-        edge_prefill_s, upload_s + cloud_prefill_s + 0.5 * now.rtt_s
-    )
+    started = jnp.maximum(edge_prefill_s, upload_s + cloud_prefill_s + 0.5 * now.rtt_s)
     context = request.text + sent
     draft_s = now.edge_load * inference.decode_time(
         edge, machines.draft.language, request.text + seen

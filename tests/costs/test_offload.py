@@ -85,7 +85,9 @@ def test_less_retention_load_and_bits_take_less_time():
     edge = offload.expected(MACHINES, asked(), plan(5, sent=0.0), now())
     assert half.total_s < whole.total_s and half.cloud_bytes < whole.cloud_bytes
     assert packed.upload_s < whole.upload_s
-    np.testing.assert_allclose(packed.send_s - 0.02, (whole.send_s - 0.02) / 2, rtol=1e-5)
+    np.testing.assert_allclose(
+        packed.send_s - 0.02, (whole.send_s - 0.02) / 2, rtol=1e-5
+    )
     assert edge.send_s[0] == 0.0 and edge.edge_bytes == whole.edge_bytes
     busy = now()._replace(cloud_load=2.0)
     assert offload.expected(MACHINES, asked(), plan(5), busy).total_s > whole.total_s

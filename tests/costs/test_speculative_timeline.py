@@ -7,11 +7,17 @@ import numpy as np
 import pytest
 
 from m3jax.channels import packet_loss
-from m3jax.costs import devices, drafts, speculation, speculative_batch
-from m3jax.costs import speculative_delays
+from m3jax.costs import (
+    devices,
+    drafts,
+    speculation,
+    speculative_batch,
+    speculative_delays,
+    vision_language,
+    workers,
+)
 from m3jax.costs import speculative_rounds as rounds_lib
 from m3jax.costs import speculative_timeline as timeline
-from m3jax.costs import vision_language, workers
 
 LINK = workers.Link(300e6, 20e6)
 SETTING = speculative_delays.Setting(
@@ -93,9 +99,7 @@ def test_no_place_does_two_things_at_once(pipelined):
 def test_where_nothing_is_random_a_request_takes_the_closed_form(gamma):
     """Rounds of equal length: R (gamma t_d + trip), equation 14 mended."""
     rounds = rounds_lib.make_rounds(np.full((1, 6), gamma), np.full((1, 6), gamma - 1))
-    delays = speculative_delays.draw(
-        np.random.default_rng(0), SETTING, rounds, UPLOADS
-    )
+    delays = speculative_delays.draw(np.random.default_rng(0), SETTING, rounds, UPLOADS)
     one = timeline.simulate(SETTING, rounds, delays)
     upload = sum(UPLOADS) / SETTING.link.up_bits_per_s + SETTING.rtt_s
     start = max(SETTING.edge_prefill_s, upload + SETTING.cloud_prefill_s)
@@ -160,7 +164,9 @@ def test_throughput_stays_below_both_bounds(alpha, pipelined):
 
 def test_low_confidence_asks_the_cloud_and_its_bits_are_counted():
     """Each asked place costs a pass of the draft that yields nothing."""
-    rounds = rounds_lib.make_rounds([[2, 0, 4]], [[2, 0, 4]], asked=[[True, True, False]])
+    rounds = rounds_lib.make_rounds(
+        [[2, 0, 4]], [[2, 0, 4]], asked=[[True, True, False]]
+    )
     assert rounds.emitted().tolist() == [[3, 1, 5]]
     assert rounds.emitted(pipelined=True).tolist() == [[3, 1, 4]]
     delays = speculative_delays.draw(np.random.default_rng(0), SETTING, rounds)
@@ -248,7 +254,9 @@ def test_presets_have_the_sizes_that_are_published():
     seven = vision_language.QWEN2_5_VL_7B
     assert seven.language.cache_bytes == 57_344
     assert seven.weight_bytes / 2 == pytest.approx(8.29e9, rel=5e-3)
-    assert vision_language.QWEN2_VL_2B.weight_bytes / 2 == pytest.approx(2.21e9, rel=5e-3)
+    assert vision_language.QWEN2_VL_2B.weight_bytes / 2 == pytest.approx(
+        2.21e9, rel=5e-3
+    )
     assert seven.memory_bytes(2000) < devices.device("A100 40GB").memory_bytes
 
 

@@ -10,8 +10,8 @@ from sklearn.gaussian_process import kernels
 
 pytest.importorskip("tinygp")
 
-from m3jax.ops import bayesian  # noqa: E402
-from m3jax.ops.bayesian import acquisition, surrogate  # noqa: E402
+from m3jax.ops import bayesian
+from m3jax.ops.bayesian import acquisition, surrogate
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -19,7 +19,9 @@ PLANE = bayesian.Space(
     (bayesian.Dimension("x", -2.0, 2.0), bayesian.Dimension("n", 1, 5, levels=5))
 )
 HYPER = surrogate.Hyper(
-    jnp.log(jnp.array([0.3, 0.8])), jnp.log(jnp.float32(1.7)), jnp.log(jnp.float32(0.01))
+    jnp.log(jnp.array([0.3, 0.8])),
+    jnp.log(jnp.float32(1.7)),
+    jnp.log(jnp.float32(0.01)),
 )
 NOISE = 0.01 + surrogate.LEAST_NOISE
 
@@ -46,7 +48,9 @@ def test_expected_improvement_is_its_integral(mean, std, xi):
         mean - 12 * std,
         min(mean + 12 * std, 0.5 - xi) if mean - 12 * std < 0.5 - xi else mean,
     )
-    found = acquisition.expected_improvement(jnp.float32(mean), jnp.float32(std), 0.5, xi)
+    found = acquisition.expected_improvement(
+        jnp.float32(mean), jnp.float32(std), 0.5, xi
+    )
     assert float(found) == pytest.approx(expected, abs=2e-6, rel=1e-4)
     below = acquisition.probability_below(jnp.float32(mean), jnp.float32(std))
     assert float(below) == pytest.approx(law.cdf(0.0), abs=1e-5)
@@ -66,7 +70,9 @@ def test_the_posterior_is_that_of_dense_algebra_and_of_scikit_learn():
     np.testing.assert_allclose(found.mean, mean, atol=2e-3)
     np.testing.assert_allclose(found.std, np.sqrt(variance), atol=2e-3)
     kernel = kernels.ConstantKernel(1.7) * kernels.Matern([0.3, 0.8], nu=2.5)
-    other = gaussian_process.GaussianProcessRegressor(kernel, alpha=NOISE, optimizer=None)
+    other = gaussian_process.GaussianProcessRegressor(
+        kernel, alpha=NOISE, optimizer=None
+    )
     other.fit(points, values)
     mean, std = other.predict(queries, return_std=True)
     np.testing.assert_allclose(found.mean, mean, atol=2e-3)
@@ -132,7 +138,9 @@ GRID = bayesian.Space(
 def bowl(x):
     """One optimum at (0.5, -1, 1) of a valley that turns."""
     return (
-        (x[0] - 0.5) ** 2 + 2 * (x[1] + 1 - 0.3 * (x[0] - 0.5)) ** 2 + 0.5 * (x[2] - 1) ** 2
+        (x[0] - 0.5) ** 2
+        + 2 * (x[1] + 1 - 0.3 * (x[0] - 0.5)) ** 2
+        + 0.5 * (x[2] - 1) ** 2
     )
 
 
@@ -251,4 +259,6 @@ def test_without_tinygp_the_mend_is_named(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "tinygp", None)
     with pytest.raises(ImportError, match="bayesopt"):
-        surrogate.posterior(HYPER, jnp.zeros((2, 2)), jnp.zeros(2), jnp.ones(2, bool), 0)
+        surrogate.posterior(
+            HYPER, jnp.zeros((2, 2)), jnp.zeros(2), jnp.ones(2, bool), 0
+        )

@@ -48,7 +48,8 @@ class Offloading(batch_last.BatchLast):
       >>> obs.shape, bool(out[2] < 0), bool(0 < out[-1]["latency_s"] < 10)
       ((16,), True, True)
       >>> obs, state = env.reset_batch(jax.random.key(0), 64)
-      >>> obs.shape, env.step_batch(jax.random.key(1), state, jnp.ones((8, 64)))[2].shape
+      >>> out = env.step_batch(jax.random.key(1), state, jnp.ones((8, 64)))
+      >>> obs.shape, out[2].shape
       ((16, 64), (64,))
     """
 
@@ -87,7 +88,7 @@ class Offloading(batch_last.BatchLast):
         return spaces.Box(0.0, 1.0, (2 * num + 2,))
 
     def observation_space(self, params: world.Params | None = None) -> Any:
-        """SNR, acceptance, loads; relevance, sparsity, tokens, bits of each modality."""
+        """SNR, acceptance, loads; relevance, sparsity, tokens, bits of modalities."""
         num = self._num_modalities(params)
         return spaces.Box(-jnp.inf, jnp.inf, (4 + 4 * num,))
 
@@ -198,7 +199,8 @@ class Offloading(batch_last.BatchLast):
             return action
         table = self.table(params)
         gap = jnp.sum(
-            (table.reshape(table.shape + (1,) * (action.ndim - 1)) - action) ** 2, axis=1
+            (table.reshape(table.shape + (1,) * (action.ndim - 1)) - action) ** 2,
+            axis=1,
         )
         return jnp.argmin(gap, axis=0).astype(jnp.int32)
 

@@ -65,8 +65,10 @@ def join(
 ) -> base.Array:
     """An action ``[2 M + 2, *batch]`` of its parts, the length encoded."""
     batch = jnp.shape(retention)[1:]
-    middle = [jnp.broadcast_to(jnp.asarray(x, jnp.float32), batch) for x in
-              (threshold, length)]
+    middle = [
+        jnp.broadcast_to(jnp.asarray(x, jnp.float32), batch)
+        for x in (threshold, length)
+    ]
     return jnp.concatenate([retention, jnp.stack(middle), sent.astype(jnp.float32)])
 
 

@@ -15,6 +15,7 @@ from m3jax.envs.edge_cloud import offloading, plans, world
 from m3jax.ops import bayesian
 
 Policy = Callable[[base.Array, base.Array, world.State, world.Params], base.Array]
+_SEARCH = bayesian.Settings()
 PERCENTILE = 0.7
 """Of the entropies, MSAO's threshold to begin with."""
 
@@ -121,7 +122,7 @@ def best_of_grid(
 
 
 def make_bayesian(
-    env: offloading.Offloading, settings: bayesian.Settings = bayesian.Settings()
+    env: offloading.Offloading, settings: bayesian.Settings = _SEARCH
 ) -> Policy:
     """MSAO's coarse optimisation: a search of 50 evaluations for each request.
 

@@ -75,7 +75,9 @@ class Space:
         object.__setattr__(self, "dimensions", tuple(self.dimensions))
         names = self.names
         if not names or len(set(names)) < len(names):
-            raise ValueError(f"a space needs dimensions of different names, got {names}")
+            raise ValueError(
+                f"a space needs dimensions of different names, got {names}"
+            )
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -89,10 +89,11 @@ def log_density(
 def log_prior(hyper: Hyper) -> base.Array:
     """Log density of the priors, but for a constant.
 
-    Log-normal: lengths around 0.6 edges of the cube (standard deviation of the logarithm
-    0.7), the amplitude around 1 (1), the noise around 0.001 (1). They were chosen on
-    Hartmann's function of 6 dimensions, where the wide prior of lengths around 10 edges
-    of Hvarfner, Hellsten and Nardi (ICML 2024) found less within 50 evaluations.
+    Log-normal: lengths around 0.6 edges of the cube (standard deviation of the
+    logarithm 0.7), the amplitude around 1 (1), the noise around 0.001 (1). They were
+    chosen on Hartmann's function of 6 dimensions, where the wide prior of lengths
+    around 10 edges of Hvarfner, Hellsten and Nardi (ICML 2024) found less within 50
+    evaluations.
     """
     lengths = jnp.sum((hyper.lengths - jnp.log(0.6)) ** 2) / 0.5
     return -0.5 * (lengths + hyper.amplitude**2 + (hyper.noise + 7.0) ** 2)

@@ -63,7 +63,9 @@ def test_walks_keep_their_law():
     for n in range(5):
         state = STEP(jax.random.key(n), state, actions(4000), PARAMS)[1]
     np.testing.assert_allclose(state.walks.std(axis=1), 1.0, atol=0.06)
-    found = [np.corrcoef(a, b)[0, 1] for a, b in zip(before.walks, state.walks)]
+    found = [
+        np.corrcoef(a, b)[0, 1] for a, b in zip(before.walks, state.walks, strict=True)
+    ]
     # After the third step every episode began anew, which forgets.
     np.testing.assert_allclose(found, 0.0, atol=0.07)
 
@@ -73,7 +75,9 @@ def test_episodes_end_by_time_and_begin_anew_one_by_one(begun):
     out = STEP(jax.random.key(1), state, actions(), PARAMS)
     over = np.arange(NUM) % 3 == 2
     np.testing.assert_array_equal(out[4], over)
-    np.testing.assert_array_equal(out[1].time, np.where(over, 0, np.arange(NUM) % 3 + 1))
+    np.testing.assert_array_equal(
+        out[1].time, np.where(over, 0, np.arange(NUM) % 3 + 1)
+    )
     final = np.asarray(out[-1]["final_observation"])
     assert np.all(np.any(final != out[0], axis=0) == over)
     assert not np.any(out[3])
