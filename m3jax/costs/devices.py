@@ -104,7 +104,8 @@ A100_40GB = Device(
     bytes_per_s=1555e9,
     power_w=250.0,
     memory_bytes=40e9,
-    source="NVIDIA A100 data sheet (40 GB; the PCIe card's limit is 250 W)",
+    source="NVIDIA A100 data sheet (40 GB); 250 W is the PCIe card's limit, an estimate"
+    " from above for batches of one",
 )
 JETSON_AGX_ORIN_64GB = Device(
     "Jetson AGX Orin 64GB",
