@@ -14,6 +14,8 @@ import pytest
 from m3jax.channels import awgn, bit_channels, csi, doppler, fading, links, packet_loss
 from m3jax.data.edgescenes import dataset, scenes
 from m3jax.envs import randomised
+from m3jax.envs.edge_cloud import offloading
+from m3jax.envs.edge_cloud import world as offload_world
 from m3jax.envs.expert_routing import events, wireless
 from m3jax.experiments import cached, contract
 from m3jax.foundation import sizes as sizes_lib
@@ -46,6 +48,8 @@ SHORT = wireless.Wireless().default_params._replace(max_steps=3)
 BUSY = SHORT._replace(
     max_steps=5, events=events.all_on(), report_loss=0.2, task_change=0.5
 )
+SHORT_OFFLOAD = offload_world.make_params()._replace(max_steps=3)
+SLOW_OFFLOAD = offload_world.make_params(5.0)._replace(max_steps=4, rtt_s=0.1)
 RANGES = randomised.Range(SHORT, SHORT), randomised.Range(SHORT, BUSY)
 ENVIRONMENTS = {
     **{
@@ -57,6 +61,11 @@ ENVIRONMENTS = {
         for mode in wireless.MODES
     },
     "randomised": (randomised.Randomised(wireless.Wireless()), RANGES),
+    "offload_plan": (offloading.Offloading(), (SHORT_OFFLOAD, SLOW_OFFLOAD)),
+    "offload_grid": (
+        offloading.Offloading("grid", pipelined=False),
+        (SHORT_OFFLOAD, SLOW_OFFLOAD),
+    ),
     "probe": (
         probes.Probe(),
         (

@@ -20,7 +20,7 @@ ALLOWED = {
     "nn": GROUND,
     "train": GROUND,
     "data": GROUND,
-    "envs": GROUND | {"channels"},
+    "envs": GROUND | {"channels", "costs"},
     "rl": GROUND | {"nn", "envs"},
     "evals": GROUND | {"channels", "train"},
     "foundation": GROUND | {"nn", "data", "train"},

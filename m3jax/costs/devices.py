@@ -98,6 +98,15 @@ A100 = Device(
     source="NVIDIA A100 data sheet; the module's limit is 400 W, and 300 W an estimate"
     " for batches of one",
 )
+A100_40GB = Device(
+    "A100 40GB",
+    flops_per_s=312e12,
+    bytes_per_s=1555e9,
+    power_w=250.0,
+    memory_bytes=40e9,
+    source="NVIDIA A100 data sheet (40 GB); 250 W is the PCIe card's limit, an estimate"
+    " from above for batches of one",
+)
 JETSON_AGX_ORIN_64GB = Device(
     "Jetson AGX Orin 64GB",
     flops_per_s=42.5e12,
@@ -153,6 +162,7 @@ DEVICES = {
         RTX_3090,
         RTX_4070_TI,
         A100,
+        A100_40GB,
         A40,
         JETSON_AGX_ORIN_64GB,
         JETSON_XAVIER_NX,

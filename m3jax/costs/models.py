@@ -166,6 +166,17 @@ QWEN2_5_3B = LanguageModel(
     source="Qwen2.5 technical report and model card",
 )
 
+QWEN2_1_5B = LanguageModel(
+    "Qwen2-1.5B",
+    num_params=1.54e9,
+    depth=28,
+    dim=1536,
+    num_kv_heads=2,
+    head_dim=128,
+    vocab_size=151_936,
+    source="Qwen2 technical report (arXiv 2407.10671); the decoder of Qwen2-VL-2B",
+)
+
 
 def _four_bits(model: LanguageModel) -> LanguageModel:
     name = f"{model.name}-Q4"
@@ -177,7 +188,13 @@ QWEN2_5_7B_Q4 = _four_bits(QWEN2_5_7B)
 QWEN2_5_3B_Q4 = _four_bits(QWEN2_5_3B)
 MODELS = {
     preset.name: preset
-    for preset in (QWEN2_5_7B, QWEN2_5_3B, QWEN2_5_7B_Q4, QWEN2_5_3B_Q4)
+    for preset in (
+        QWEN2_5_7B,
+        QWEN2_5_3B,
+        QWEN2_5_7B_Q4,
+        QWEN2_5_3B_Q4,
+        QWEN2_1_5B,
+    )
 }
 """Presets by name."""
 

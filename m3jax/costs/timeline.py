@@ -13,12 +13,11 @@ by weight.
 """
 
 import collections
-import heapq
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from m3jax.costs import timeline_events
+from m3jax.costs import agenda, timeline_events
 from m3jax.costs import workers as machines
 
 
@@ -78,18 +77,19 @@ def simulate(
         run.at(time, run.fail, worker)
     for batch, time in enumerate(arrivals):
         run.at(time, run.start_block, batch, 0)
-    return run.play()
+    run.play()
+    return run.finished()
 
 
-class _Run:
+class _Run(agenda.Agenda):
     """The state of a simulation, and what events do to it."""
 
     def __init__(self, workers, rankings, asked, placement, payload_bits, seed):
+        super().__init__()
         self.workers, self.placement = workers, placement
         self.rankings, self.asked, self.bits = rankings, asked, payload_bits
         self.rng = np.random.default_rng(seed)
         shape = rankings.shape[:2]
-        self.agenda, self.number = [], 0
         self.queues = [collections.deque() for _ in workers]
         self.busy = [None] * len(workers)
         self.dead = [False] * len(workers)
@@ -101,14 +101,7 @@ class _Run:
         self.events: list[timeline_events.Event] = []
         self.rerouted: list[timeline_events.Rerouted] = []
 
-    def at(self, time, action, *args):
-        heapq.heappush(self.agenda, (float(time), self.number, action, args))
-        self.number += 1
-
-    def play(self) -> timeline_events.Timeline:
-        while self.agenda:
-            time, _, action, args = heapq.heappop(self.agenda)
-            action(time, *args)
+    def finished(self) -> timeline_events.Timeline:
         return timeline_events.Timeline(
             sorted(self.events, key=lambda event: event.end),
             self.rerouted,

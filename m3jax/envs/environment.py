@@ -108,7 +108,10 @@ class Environment(abc.ABC):
             obs, after = _select(over, begun, (final, after))
         else:
             still = jax.lax.stop_gradient(params)
-            obs, after = _anew(self.reset)(over, reset_key, still, (final, after))
+            # As a list: types that check their numbers would refuse JAX's marks.
+            leaves, tree = jax.tree.flatten(still)
+            anew = _anew(lambda key, flat: self.reset(key, tree.unflatten(flat)))
+            obs, after = anew(over, reset_key, leaves, (final, after))
         info = {
             **info,
             "terminated": terminated,

@@ -1,0 +1,1 @@
+"""Offloading between edge and cloud as an environment (MSAO)."""
