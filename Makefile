@@ -34,7 +34,7 @@ PYTEST ?= $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=lo
 	--no-loadscope-reorder
 
 .PHONY: help setup train test test-all lint format bench docs audit pretrain
-.PHONY: pretrain-experts pretrain-edge clean
+.PHONY: pretrain-experts pretrain-edge pretrain-mixture clean
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
@@ -107,6 +107,12 @@ pretrain-edge: setup
 	    $(BIN)/python launch/evaluate.py --workdir=runs/$$name \
 	        --export=$$name --export_root=m3jax/pretrained || exit 1; \
 	done
+
+pretrain-mixture: setup
+	$(BIN)/python launch/train.py --config=configs/wdmoe.py:mixture \
+	    --workdir=runs/edge_mixture
+	$(BIN)/python launch/evaluate.py --workdir=runs/edge_mixture \
+	    --export=edge_mixture --export_root=m3jax/pretrained
 
 clean:
 	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache

@@ -22,9 +22,9 @@ CASES = {
     "mine": (("--package=mine", "--config=mine/config.py"), OWN),
     "end_to_end": (("--config=configs/m3llm.py:tiny_end_to_end",), ROOT),
 }
-# Experts of the one are measured first, which takes a minute; the other is to the
+# Experts of the first are measured first, which takes a minute; the others are to the
 # commands as the generalist.
-SLOW = {"end_to_end", "edge_experts"}
+SLOW = {"end_to_end", "edge_experts", "specialist"}
 HAS_LINK = set(CASES) - {"generalist", "edge_experts"}
 GRID = ("--num_seeds=1", "--num_examples=13")
 
