@@ -231,7 +231,7 @@ def test_describe_tells_what_is_there_and_refuses_what_is_not(launch, run, tmp_p
         (["--size=smoke"], "name a system first"),
         (
             ["nobody"],
-            "no reproduction of 'nobody'; there are .'m3llm', 'moe2', 'tokcom', 'wdmoe'",
+            "no reproduction of 'nobody'; there are .'m3llm', 'moe2', .*'wdmoe'",
         ),
         (["m3jax.base"], "m3jax.base has no make_study"),
         (["tokcom", "--workers=-3"], "--workers"),
