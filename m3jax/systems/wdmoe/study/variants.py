@@ -87,11 +87,11 @@ class Settings:
 
     def mixture_system(self) -> config.Config:
         """The language model, with its experts chosen as Mixtral's are."""
-        return config.Config()
+        return self._sized(config.Config())
 
     def ample_system(self) -> config.Config:
         """A mixture that has more parameters than its questions need."""
-        made = config.Config()
+        made = self._sized(config.Config())
         made.decoder.dim = made.experts.ff_dim = self.ample_dim
         return made
 
@@ -99,7 +99,15 @@ class Settings:
         self, weight: float, stopped: tuple[str, ...] = ()
     ) -> config.Config:
         """Router and prices that mind the latency."""
-        return config.Config(policy="priced", latency_weight=weight, stopped=stopped)
+        return self._sized(
+            config.Config(policy="priced", latency_weight=weight, stopped=stopped)
+        )
+
+    def _sized(self, made: config.Config) -> config.Config:
+        """Fewer blocks where compiling is all that takes time."""
+        if self.compiles_quickly:
+            made.decoder.depth = 2
+        return made
 
     def mixture_optimizer(self) -> optimizers.OptimizerConfig:
         """Of training a mixture from nothing."""
