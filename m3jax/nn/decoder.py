@@ -176,9 +176,7 @@ class _Attention(nn.Module):
             keys = jax.lax.dynamic_update_slice(cached[0], keys, start)
             values = jax.lax.dynamic_update_slice(cached[1], values, start)
             cached = keys, values
-        mixed = layers.attention(
-            queries, keys, values, context.mask, gate=context.gate
-        )
+        mixed = layers.attention(queries, keys, values, context.mask, gate=context.gate)
         out = layers.Dense(
             config.dim,
             use_bias=False,
@@ -346,7 +344,9 @@ class Decoder(nn.Module):
             query_slots = index + jnp.arange(length)
         causal = jnp.arange(valid.shape[1]) <= query_slots[:, None]
         rope = layers.rope_tables(
-            jnp.maximum(lengths + positions, 0), self.config.size_per_head, self.config.rope_theta
+            jnp.maximum(lengths + positions, 0),
+            self.config.size_per_head,
+            self.config.rope_theta,
         )
         seen = causal & valid[:, None, :]
         context = _Context(rope, seen, index, mask, select, gate)
@@ -357,9 +357,7 @@ class Decoder(nn.Module):
         if cache is not None:
             full = index + length > valid.shape[1]
             hidden = jnp.where(full, jnp.nan, hidden)
-            cache = KVCache(
-                *cached, valid, cache.lengths + read, index + length
-            )
+            cache = KVCache(*cached, valid, cache.lengths + read, index + length)
         if self.is_initializing():
             self.embed(jnp.zeros((1, 1), jnp.int32))
             self.logits(hidden[:1, :1])

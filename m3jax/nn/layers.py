@@ -17,7 +17,7 @@ DType = Any
 
 # Finite, so a query that may see no key gets the mean of all values and not NaN.
 MASK_VALUE = -1e30
-_TINY = 1e-20
+_TINY = 1e-18  # its square, which the gradient takes, is still a float32
 
 
 @jax.custom_vjp
@@ -164,7 +164,7 @@ def attention(
     if gate is not None:
         weights = weights * gate[:, None, None, None, :]
         total = jnp.sum(weights, axis=-1, keepdims=True)
-        weights = weights / jnp.maximum(total, _TINY)
+        weights = weights / jnp.where(total > _TINY, total, 1.0)
     weights = weights.astype(values.dtype)
     batch, num_kv_heads, _, num_queries, num_keys = weights.shape
     values = values.transpose(0, 2, 1, 3)

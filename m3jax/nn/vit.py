@@ -175,9 +175,9 @@ class _Block(nn.Module):
 
 
 def stack(config: ViTConfig, num_layers: int) -> nn.Module:
-    """So many layers of an encoder: ``(tokens, seen, with_scores) -> (tokens, scores)``.
+    """So many layers of an encoder, their parameters stacked over depth.
 
-    Its parameters are stacked over depth.
+    They take ``(tokens, seen, with_scores)`` and give ``(tokens, scores)``.
     """
     scanned = nn.scan(
         _Block,
