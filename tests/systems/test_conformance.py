@@ -9,7 +9,7 @@ from m3jax.channels import links
 from m3jax.costs import budgets
 from m3jax.foundation import generalist
 from m3jax.nn import lora
-from m3jax.systems import tokcom
+from m3jax.systems import msao, tokcom
 from m3jax.systems.m3llm import specialist
 from m3jax.systems.moe2 import config as moe2
 from m3jax.systems.moe2 import pool, spending, upload
@@ -47,6 +47,13 @@ SYSTEMS = {
         ).make_system(),
         tiny.make_batch(),
         ("gate/.*", "pool/lora/.*/b", "upload/(transmitter|receiver)"),
+    ),
+    "msao": (
+        msao.Config(
+            sizes=tiny.sizes(), num_image_tokens=4, num_audio_tokens=2, relevance_dim=4
+        ).make_system(),
+        tiny.make_batch(),
+        ("spatial", "relevance/(image|audio)", "image_encoder", "decoder/[a-z_]+"),
     ),
     "dummy": (dummy.make_system(), dummy.make_batch(seed=0), ("linear",)),
     "tokcom": (
@@ -93,7 +100,7 @@ def test_system_keeps_its_contract(name):
     """Of systems whose eager operations take half a minute, few or none run eagerly."""
     system, batch, reaches = SYSTEMS[name]
     eager = ("answer",) if name.startswith("tokcom") else None
-    eager = () if name in ("moe2", "edge_experts") else eager
+    eager = () if name in ("moe2", "edge_experts", "msao") else eager
     system_checks.check_system(system, batch, jax.random.key(3), reaches, eager)
 
 

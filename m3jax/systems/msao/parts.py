@@ -103,6 +103,27 @@ class Parts:
         own = params[f"{m}_encoder"]
         return vit_stages.early(self.encoders[m], own, x, self.config.early_layers)
 
+    def frame_features(self, params: base.Params, video: base.Array) -> base.Array:
+        """What the picture's encoder sees early in each frame of a clip.
+
+        Args:
+          params: of the whole system.
+          video: uint8 [B, T, h, w, C], whose sides divide those of a picture; pixels
+            are repeated.
+
+        Returns:
+          [B, T, n D], the means of the picture's n windows behind each other.
+        """
+        batch, num_frames, height, width, _ = video.shape
+        shape = self.encoders["image"].config.input_shape
+        frames = video.reshape(-1, *video.shape[2:])
+        frames = jnp.repeat(frames, shape[0] // height, axis=1)
+        frames = jnp.repeat(frames, shape[1] // width, axis=2)
+        tokens = self.early_of(params, {"image": frames}, "image")
+        count = self.counts["image"]
+        pooled = tokens.reshape(len(tokens), count, -1, tokens.shape[-1]).mean(axis=2)
+        return pooled.reshape(batch, num_frames, -1)
+
     def importance_logits(self, params: base.Params, tokens: base.Array) -> base.Array:
         """How much each patch matters, [B, L] in the order of the tokens."""
         batch, _, dim = tokens.shape

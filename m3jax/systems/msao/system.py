@@ -44,8 +44,10 @@ def make_system(settings: config_lib.Config) -> base.System:
       word_accuracy, nll and the number of tokens sent; ``predict["generate"]`` the
       answers, int32 [B, A]; ``predict["probe"]`` what the probes say: importance
       [B, H, W] of the patches, kept bool [B, H, W], spatial_sparsity [B], relevance
-      {modality: [B]}, mas {modality: [B]}. Features at layer l are what ``prepare``
-      makes and the others take from a batch that holds them as "early".
+      {modality: [B]}, mas {modality: [B]}, and of a batch with clips ("video" uint8
+      [B, T, h, w, 3]) the similarity of neighbouring frames [B, T - 1]. Features at
+      layer l are what ``prepare`` makes and the others take from a batch that holds
+      them as "early".
 
     Raises:
       ValueError: a setting makes no sense.
@@ -191,6 +193,7 @@ def _probe(made: parts.Parts, params, batch):
     shares = _relevance(made, params, early, batch)
     spatial = {"image": rho}
     return {
+        **_similarity(made, params, batch),
         "importance": importance,
         "kept": made.on_grid(chosen),
         "spatial_sparsity": rho,
@@ -202,6 +205,14 @@ def _probe(made: parts.Parts, params, batch):
             for m, share in shares.items()
         },
     }
+
+
+def _similarity(made: parts.Parts, params, batch) -> dict[str, base.Array]:
+    """How alike the frames of a clip are, if there is one."""
+    if "video" not in batch:
+        return {}
+    frames = made.frame_features(params, batch["video"])
+    return {"similarity": probes.similarity(frames, made.planes)}
 
 
 def _still(made: parts.Parts, m: str) -> float:
