@@ -11,6 +11,8 @@ from m3jax import base
 from m3jax.nn import layers
 from m3jax.ops import hashing, masks
 
+_GAIN = 10.0
+"""Of all logits: a probe learns so much faster than the network that it sits in."""
 REFERENCE = "text"
 """The question, which every answer needs; others are measured against it."""
 
@@ -21,7 +23,8 @@ class SpatialHead(nn.Module):
         M = sigmoid(Conv1x1(AvgPool(F)))
 
     Pooling has stride 1 and SAME padding, which is not averaged in, so the map has one
-    entry for each patch. It starts by keeping nearly everything.
+    entry for each patch. Pooled features are brought to unit scale, as those of early
+    layers have any. It starts by keeping nearly everything.
 
     Attributes:
       pool: side of the pooling window.
@@ -35,10 +38,7 @@ class SpatialHead(nn.Module):
         window = (self.pool, self.pool)
         pooled = nn.avg_pool(features, window, (1, 1), "SAME", count_include_pad=False)
         normed = nn.LayerNorm(use_bias=False, use_scale=False)(pooled)
-        conv = layers.Dense(
-            1, bias_init=nn.initializers.constant(2.0), name="importance"
-        )
-        return conv(normed).astype(jnp.float32)[..., 0]
+        return _logit(normed, "importance")
 
 
 class Relevance(nn.Module):
@@ -62,8 +62,20 @@ class Relevance(nn.Module):
         """The logit float32 [B] from ``p [B, D]`` and ``z_m [B, D_m]``."""
         both = jnp.concatenate([prompt, compressed], axis=-1)
         hidden = nn.gelu(layers.Dense(self.hidden_dim, name="up")(both))
-        out = layers.Dense(1, bias_init=nn.initializers.constant(2.0), name="down")
-        return out(hidden).astype(jnp.float32)[..., 0]
+        return _logit(hidden, "down")
+
+
+def _logit(x: base.Array, name: str) -> base.Array:
+    """One number for each of ``x [..., D]``, at first about 2: nearly all is kept."""
+    out = layers.Dense(
+        1,
+        kernel_init=nn.initializers.variance_scaling(
+            _GAIN**-2, "fan_in", "truncated_normal"
+        ),
+        bias_init=nn.initializers.constant(2.0 / _GAIN),
+        name=name,
+    )
+    return _GAIN * out(x).astype(jnp.float32)[..., 0]
 
 
 def scores(logits: dict[str, base.Array]) -> tuple[tuple[str, ...], base.Array]:
