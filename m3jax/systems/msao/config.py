@@ -45,7 +45,7 @@ class Config:
     hash_seed: int = 0
     budget: float = 0.4
     budget_weight: float = 2.0
-    modality_price: float = 0.1
+    modality_price: float = 0.3
 
     NAME: ClassVar[str] = "msao"
     PARTS: ClassVar[dict[str, str]] = {

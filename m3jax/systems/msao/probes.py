@@ -37,8 +37,7 @@ class SpatialHead(nn.Module):
         """Maps early features [B, H, W, D] to logits float32 [B, H, W]."""
         window = (self.pool, self.pool)
         pooled = nn.avg_pool(features, window, (1, 1), "SAME", count_include_pad=False)
-        normed = nn.LayerNorm(use_bias=False, use_scale=False)(pooled)
-        return _logit(normed, "importance")
+        return _logit(_unit(pooled), "importance", start=2.0)
 
 
 class Relevance(nn.Module):
@@ -49,7 +48,8 @@ class Relevance(nn.Module):
     The question itself is the reference that no modality exceeds. So relevance relative
     to the most relevant modality is ``sigmoid(MLP_m)``: that of all modalities may be 1
     at once, or 0 at once, for a question that needs neither picture nor sound. Each
-    modality has a network of its own, as their features have nothing in common.
+    modality has a network of its own, as their features have nothing in common. It
+    starts undecided, so that at first each modality is dropped now and then.
 
     Attributes:
       hidden_dim: width between the two layers.
@@ -60,19 +60,25 @@ class Relevance(nn.Module):
     @nn.compact
     def __call__(self, prompt: base.Array, compressed: base.Array) -> base.Array:
         """The logit float32 [B] from ``p [B, D]`` and ``z_m [B, D_m]``."""
-        both = jnp.concatenate([prompt, compressed], axis=-1)
+        both = [_unit(part) for part in (prompt, compressed)]
+        both = jnp.concatenate(both, axis=-1)
         hidden = nn.gelu(layers.Dense(self.hidden_dim, name="up")(both))
-        return _logit(hidden, "down")
+        return _logit(hidden, "down", start=0.0)
 
 
-def _logit(x: base.Array, name: str) -> base.Array:
-    """One number for each of ``x [..., D]``, at first about 2: nearly all is kept."""
+def _unit(x: base.Array) -> base.Array:
+    """``x [..., D]`` at mean 0 and variance 1: early features have any scale."""
+    return nn.LayerNorm(use_bias=False, use_scale=False)(x)
+
+
+def _logit(x: base.Array, name: str, start: float) -> base.Array:
+    """One number for each of ``x [..., D]``, at first about ``start``."""
     out = layers.Dense(
         1,
         kernel_init=nn.initializers.variance_scaling(
             _GAIN**-2, "fan_in", "truncated_normal"
         ),
-        bias_init=nn.initializers.constant(2.0 / _GAIN),
+        bias_init=nn.initializers.constant(start / _GAIN),
         name=name,
     )
     return _GAIN * out(x).astype(jnp.float32)[..., 0]
