@@ -50,7 +50,7 @@ def vit_encoder(config: vit.ViTConfig) -> int:
     """A whole encoder.
 
     >>> vit_encoder(vit.ViTConfig(depth=2, dim=128)) // 1_000_000
-    55
+    57
     """
     tokens = vit.num_tokens(config)
     return vit_embedding(config) + vit_layers(config, config.depth, tokens)
