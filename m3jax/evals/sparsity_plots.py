@@ -1,5 +1,6 @@
 """Pictures of what is kept of a picture."""
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -52,7 +53,7 @@ def overlays(
         shown = _importance(middle, image, importance[column])
         _kept(bottom, image, kept[column])
         if titles:
-            top.set_title(titles[column], fontsize=7, wrap=True)
+            top.set_title(textwrap.fill(titles[column], 24), fontsize=7)
     rows = ("picture", "importance", "kept")
     for ax, name in zip(panels[:, 0], rows, strict=True):
         ax.set_ylabel(name)
