@@ -29,7 +29,8 @@ class Config:
       hash_seed: of the hashes, which both ends draw for themselves.
       budget: share of a picture's windows that training allows for nothing.
       budget_weight: of the squared excess over it.
-      modality_price: what it costs to send a modality, in nats a word.
+      modality_price: of a modality, in nats a word; one is sent if the answer would
+        lose more than twice as much without it.
     """
 
     sizes: sizes_lib.Sizes = dataclasses.field(default_factory=sizes_lib.Sizes)
@@ -45,7 +46,7 @@ class Config:
     hash_seed: int = 0
     budget: float = 0.4
     budget_weight: float = 2.0
-    modality_price: float = 0.3
+    modality_price: float = 0.2
 
     NAME: ClassVar[str] = "msao"
     PARTS: ClassVar[dict[str, str]] = {

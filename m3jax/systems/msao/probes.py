@@ -11,8 +11,8 @@ from m3jax import base
 from m3jax.nn import layers
 from m3jax.ops import hashing, masks
 
-_GAIN = 10.0
-"""Of all logits: a probe learns so much faster than the network that it sits in."""
+_SPATIAL_GAIN = 10.0
+"""Of the logits of patches: one layer learns too slowly beside a whole network."""
 REFERENCE = "text"
 """The question, which every answer needs; others are measured against it."""
 
@@ -37,7 +37,7 @@ class SpatialHead(nn.Module):
         """Maps early features [B, H, W, D] to logits float32 [B, H, W]."""
         window = (self.pool, self.pool)
         pooled = nn.avg_pool(features, window, (1, 1), "SAME", count_include_pad=False)
-        return _logit(_unit(pooled), "importance", start=2.0)
+        return _logit(_unit(pooled), "importance", start=2.0, gain=_SPATIAL_GAIN)
 
 
 class Relevance(nn.Module):
@@ -71,17 +71,20 @@ def _unit(x: base.Array) -> base.Array:
     return nn.LayerNorm(use_bias=False, use_scale=False)(x)
 
 
-def _logit(x: base.Array, name: str, start: float) -> base.Array:
-    """One number for each of ``x [..., D]``, at first about ``start``."""
+def _logit(x: base.Array, name: str, start: float, gain: float = 1.0) -> base.Array:
+    """One number for each of ``x [..., D]``, at first about ``start``.
+
+    Steps of the parameters move it by ``gain`` times as much.
+    """
     out = layers.Dense(
         1,
         kernel_init=nn.initializers.variance_scaling(
-            _GAIN**-2, "fan_in", "truncated_normal"
+            gain**-2, "fan_in", "truncated_normal"
         ),
-        bias_init=nn.initializers.constant(start / _GAIN),
+        bias_init=nn.initializers.constant(start / gain),
         name=name,
     )
-    return _GAIN * out(x).astype(jnp.float32)[..., 0]
+    return gain * out(x).astype(jnp.float32)[..., 0]
 
 
 def scores(logits: dict[str, base.Array]) -> tuple[tuple[str, ...], base.Array]:

@@ -4,7 +4,11 @@
 
 Training cuts nothing away: drawn gates of 0 and 1 hide windows and modalities from
 attention, with the gradient of a sigmoid, and the loss is that of the answer, plus a
-penalty on what exceeds the budget of windows and a price for each modality sent.
+penalty on what exceeds the budget of windows and a price ``-c log(1 - beta)`` of each
+modality. That price pulls however sure a probe is. It is in balance at ``beta = 1 - c /
+l`` with an answer that would lose ``l`` nats a word without the modality, so one that
+is worth more than ``2 c`` is sent.
+
 In use whole windows are cut out, with shapes that the retention fixes.
 """
 
@@ -63,9 +67,9 @@ def make_system(settings: config_lib.Config) -> base.System:
 
     def loss(params, batch, key):
         early = made.early(params, batch)
-        windows, wanted = _gates(made, params, early, batch, key)
-        logits = _gated_logits(made, params, early, windows, wanted, batch)
-        scores = losses.score_answers(logits, batch["answer"])
+        windows, wanted, logits = _gates(made, params, early, batch, key)
+        said = _gated_logits(made, params, early, windows, wanted, batch)
+        scores = losses.score_answers(said, batch["answer"])
         sent = jnp.stack(list(wanted.values()))
         metrics = {
             "answer_loss": jnp.mean(scores["nll"]),
@@ -77,7 +81,7 @@ def make_system(settings: config_lib.Config) -> base.System:
         total = (
             metrics["answer_loss"]
             + settings.budget_weight * excess**2
-            + settings.modality_price * jnp.mean(jnp.sum(sent, axis=0))
+            + settings.modality_price * sum(map(jnp.mean, map(jax.nn.softplus, logits)))
         )
         return total, metrics
 
@@ -128,7 +132,7 @@ def make_system(settings: config_lib.Config) -> base.System:
 
 
 def _gates(made: parts.Parts, params, early, batch, key):
-    """Drawn gates of windows [B, n], and of modalities {modality: [B]}."""
+    """Drawn gates of windows [B, n], of modalities {modality: [B]}, and its logits."""
     keys = jax.random.split(key, 1 + len(parts.MODALITIES))
     patches = made.importance_logits(params, early["image"])
     windows = pruning.window_scores(patches, made.counts["image"])
@@ -137,7 +141,8 @@ def _gates(made: parts.Parts, params, early, batch, key):
         m: pruning.straight_through(logit, own)
         for own, (m, logit) in zip(keys[1:], logits.items(), strict=True)
     }
-    return pruning.straight_through(windows, keys[0]), wanted
+    drawn = pruning.straight_through(windows, keys[0])
+    return drawn, wanted, list(logits.values())
 
 
 def _gated_logits(made: parts.Parts, params, early, windows, wanted, batch):
