@@ -29,7 +29,10 @@ ALLOWED = {
     "studies": GROUND | {"train", "evals"},
     "testing": FLOORS | {"foundation", "experiments"},
     **dict.fromkeys(
-        ("systems/tokcom", "systems/m3llm", "systems/moe2", "systems/wdmoe"),
+        (
+            *("systems/tokcom", "systems/m3llm", "systems/moe2", "systems/wdmoe"),
+            "systems/msao",
+        ),
         FLOORS | {"costs", "foundation", "serving", "experiments", "studies"},
     ),
     "systems": set(),  # m3jax/systems/__init__.py
@@ -41,6 +44,7 @@ OUTER_FILES = {
     "systems/m3llm": {"router", "world", "evaluation", "experts", "answers", "study"},
     "systems/moe2": {"clusters", "tables", "evaluation", "study"},
     "systems/wdmoe": {"evaluation", "study"},
+    "systems/msao": {"evaluation", "study"},
 }
 NEVER = {"launch", "configs", "colabs", "benchmarks", "tests"}
 SOURCES = sorted(PACKAGE.rglob("*.py"))

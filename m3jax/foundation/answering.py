@@ -1,6 +1,7 @@
 """Reading and answering: what encoders see, and what the decoder makes of tokens."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +12,18 @@ from m3jax.nn import decoder as decoder_lib
 from m3jax.nn import generation
 
 PAD, BOS, EOS = 0, 1, 2
+
+
+class Places(NamedTuple):
+    """Where the tokens of a prefix stand, if others were left out between them.
+
+    Attributes:
+      positions: int [B, L], below ``count``.
+      count: places of the whole prefix; the question follows behind it.
+    """
+
+    positions: base.Array
+    count: int
 
 
 def encoder_input(batch: base.Batch, modality: str) -> base.Array:
@@ -36,6 +49,9 @@ def answer_logits(
     prefix_mask: base.Array,
     question: base.Array,
     answer: base.Array,
+    *,
+    places: Places | None = None,
+    gate: base.Array | None = None,
 ) -> base.Array:
     """Scores of each word of the answer, given the words before it.
 
@@ -46,6 +62,9 @@ def answer_logits(
       prefix_mask: bool [B, L], True where a token is valid.
       question: int32 [B, Q], padded by PAD.
       answer: int32 [B, A], ended by EOS, padded by PAD.
+      places: of the prefix's tokens; None: valid tokens are counted.
+      gate: float [B, L], how much each token of the prefix counts, see
+        ``nn.layers.attention``; None: all alike.
 
     Returns:
       float32 [B, A, V]; slice ``t`` scores ``answer[:, t]``.
@@ -53,8 +72,14 @@ def answer_logits(
     words = read_words(question, answer)
     embeds = decoder.apply({"params": params}, words, method="embed")
     mask = jnp.concatenate([prefix_mask, words != PAD], axis=1)
+    if gate is not None:
+        gate = jnp.pad(gate, ((0, 0), (0, words.shape[1])), constant_values=1.0)
     hidden, _ = decoder.apply(
-        {"params": params}, jnp.concatenate([prefix, embeds], axis=1), mask
+        {"params": params},
+        jnp.concatenate([prefix, embeds], axis=1),
+        mask,
+        positions=_with_words(places, words),
+        gate=gate,
     )
     hidden = hidden[:, -answer.shape[1] :]
     return decoder.apply({"params": params}, hidden, method="logits")
@@ -120,6 +145,8 @@ def generate_answer(
     prefix_mask: base.Array,
     question: base.Array,
     num_tokens: int,
+    *,
+    places: Places | None = None,
 ) -> base.Array:
     """Says an answer, greedily; arguments as in `answer_logits`.
 
@@ -136,4 +163,13 @@ def generate_answer(
         bos=BOS,
         eos=EOS,
         pad=PAD,
+        positions=_with_words(places, question),
     )
+
+
+def _with_words(places: Places | None, words: base.Array) -> base.Array | None:
+    """Positions of a prefix and of the words behind it, int [B, L + W]."""
+    if places is None:
+        return None
+    behind = places.count - 1 + jnp.cumsum(words != PAD, axis=1, dtype=jnp.int32)
+    return jnp.concatenate([places.positions, behind], axis=1)

@@ -146,6 +146,7 @@ class _Context(NamedTuple):
     index: base.Array | None  # first slot to write, None without a cache
     valid: base.Array  # bool [B, Lq]
     select: moe_lib.Select | None  # who answers, of a mixture of experts
+    gate: base.Array | None  # float [B, Lk], how much each key counts
 
 
 class _Attention(nn.Module):
@@ -175,7 +176,7 @@ class _Attention(nn.Module):
             keys = jax.lax.dynamic_update_slice(cached[0], keys, start)
             values = jax.lax.dynamic_update_slice(cached[1], values, start)
             cached = keys, values
-        mixed = layers.attention(queries, keys, values, context.mask)
+        mixed = layers.attention(queries, keys, values, context.mask, gate=context.gate)
         out = layers.Dense(
             config.dim,
             use_bias=False,
@@ -288,6 +289,8 @@ class Decoder(nn.Module):
         select: moe_lib.Select | None = None,
         select_data: base.Params = None,
         with_routing: bool = False,
+        positions: base.Array | None = None,
+        gate: base.Array | None = None,
     ) -> tuple[base.Array, KVCache | None]:
         """Runs the layers over a whole sequence, or over its next part.
 
@@ -301,6 +304,11 @@ class Decoder(nn.Module):
           select_data: what ``select`` gets besides, arrays [depth, ...] of which each
             layer gets its own; None: nothing.
           with_routing: whether to tell who answered.
+          positions: int [B, L], the place of each token, for tokens between which
+            others were left out; with a cache counted from its ``lengths``, and the
+            next call goes on behind the last valid one. None: valid tokens are counted.
+          gate: float [B, L], how much each token counts for those that attend to it,
+            see `layers.attention`; without a cache. None: all alike.
 
         Returns:
           ``(hidden, cache)``: [B, L, D] after the final norm, for `logits`, and the
@@ -310,8 +318,8 @@ class Decoder(nn.Module):
           leading axis of layers.
 
         Raises:
-          ValueError: shapes disagree, the cache is known to be too short, or the config
-            has no experts to select or tell of.
+          ValueError: shapes disagree, the cache is known to be too short, the config
+            has no experts to select or tell of, or there is a gate and a cache.
         """
         self._check(embeds, mask, cache)
         told = select is not None or select_data is not None or with_routing
@@ -320,8 +328,12 @@ class Decoder(nn.Module):
                 "select, select_data and with_routing need experts: set"
                 " DecoderConfig.moe."
             )
+        if gate is not None and cache is not None:
+            raise ValueError("gate works on whole sequences: call without a cache.")
         length = embeds.shape[1]
-        counts = jnp.cumsum(mask, axis=1, dtype=jnp.int32)
+        if positions is None:
+            positions = jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1
+        read = jnp.max(jnp.where(mask, positions, -1), axis=1).astype(jnp.int32) + 1
         if cache is None:
             index, cached, lengths, valid = None, None, 0, mask
             query_slots = jnp.arange(length)
@@ -331,11 +343,13 @@ class Decoder(nn.Module):
             valid = jax.lax.dynamic_update_slice(cache.mask, mask, (0, index))
             query_slots = index + jnp.arange(length)
         causal = jnp.arange(valid.shape[1]) <= query_slots[:, None]
-        positions = jnp.maximum(lengths + counts - 1, 0)
         rope = layers.rope_tables(
-            positions, self.config.size_per_head, self.config.rope_theta
+            jnp.maximum(lengths + positions, 0),
+            self.config.size_per_head,
+            self.config.rope_theta,
         )
-        context = _Context(rope, causal & valid[:, None, :], index, mask, select)
+        seen = causal & valid[:, None, :]
+        context = _Context(rope, seen, index, mask, select, gate)
         hidden, (cached, routing) = self.layers(
             embeds.astype(self.config.dtype), context, cached, select_data
         )
@@ -343,9 +357,7 @@ class Decoder(nn.Module):
         if cache is not None:
             full = index + length > valid.shape[1]
             hidden = jnp.where(full, jnp.nan, hidden)
-            cache = KVCache(
-                *cached, valid, cache.lengths + counts[:, -1], index + length
-            )
+            cache = KVCache(*cached, valid, cache.lengths + read, index + length)
         if self.is_initializing():
             self.embed(jnp.zeros((1, 1), jnp.int32))
             self.logits(hidden[:1, :1])

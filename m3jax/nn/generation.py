@@ -20,6 +20,7 @@ def generate(
     pad: int = 0,
     select: moe.Select | None = None,
     select_data: base.Params = None,
+    positions: base.Array | None = None,
 ) -> base.Array:
     """Continues a prefix with the most probable word, again and again.
 
@@ -37,6 +38,8 @@ def generate(
       pad: what follows ``eos``.
       select: which experts answer a token, if the decoder has any.
       select_data: what ``select`` gets besides, arrays [depth, ...].
+      positions: int [B, L], the place of each token of the prefix, as in
+        ``Decoder``; None: valid tokens are counted.
 
     Returns:
       int32 [B, N]: the answer, ``eos`` (if it fits), then ``pad``.
@@ -50,9 +53,15 @@ def generate(
     batch_size, prefix_length = mask.shape
     valid = jnp.ones((batch_size, 1), bool)
 
-    def read(embeds, mask, cache):
+    def read(embeds, mask, cache, positions=None):
         hidden, cache = decoder.apply(
-            variables, embeds, mask, cache, select=select, select_data=select_data
+            variables,
+            embeds,
+            mask,
+            cache,
+            select=select,
+            select_data=select_data,
+            positions=positions,
         )
         logits = decoder.apply(variables, hidden[:, -1], method="logits")
         return jnp.argmax(logits, axis=-1).astype(jnp.int32), cache
@@ -71,10 +80,14 @@ def generate(
         decoder.config, batch_size, prefix_length + num_tokens
     )
     start = embed(jnp.full((batch_size,), bos, jnp.int32))
+    if positions is not None:
+        last = jnp.max(jnp.where(mask, positions, -1), axis=1, keepdims=True)
+        positions = jnp.concatenate([positions, last + 1], axis=1)
     first, cache = read(
         jnp.concatenate([embeds.astype(start.dtype), start], axis=1),
         jnp.concatenate([mask, valid], axis=1),
         cache,
+        positions,
     )
     carry = first, first == eos, cache
     _, rest = jax.lax.scan(step, carry, length=num_tokens - 1)

@@ -17,6 +17,7 @@ DType = Any
 
 # Finite, so a query that may see no key gets the mean of all values and not NaN.
 MASK_VALUE = -1e30
+_TINY = 1e-18  # its square, which the gradient takes, is still a float32
 
 
 @jax.custom_vjp
@@ -135,6 +136,7 @@ def attention(
     values: base.Array,
     mask: base.Array | None = None,
     bias: base.Array | None = None,
+    gate: base.Array | None = None,
 ) -> base.Array:
     """Scaled dot-product attention with grouped queries.
 
@@ -150,11 +152,20 @@ def attention(
         everything is seen.
       bias: float, three axes broadcastable to [B, Lq, Lk]; added to the logits of
         every head, such as the logarithm of how many tokens a key stands for.
+      gate: float [B, Lk], how much each key counts: weights are ``g_s w_s / sum_r g_r
+        w_r``. A gate of 0 hides a key as a mask does, and yet has a gradient, which
+        tells what the key would have done (DynamicViT, Rao et al. 2021). A query all
+        of whose keys have a gate of 0 gets 0. None: all count alike.
 
     Returns:
       [B, Lq, H, Dh], of the type of ``values``.
     """
-    weights = _attention_weights(queries, keys, mask, bias).astype(values.dtype)
+    weights = _attention_weights(queries, keys, mask, bias)
+    if gate is not None:
+        weights = weights * gate[:, None, None, None, :]
+        total = jnp.sum(weights, axis=-1, keepdims=True)
+        weights = weights / jnp.where(total > _TINY, total, 1.0)
+    weights = weights.astype(values.dtype)
     batch, num_kv_heads, _, num_queries, num_keys = weights.shape
     values = values.transpose(0, 2, 1, 3)
     mixed = weights.reshape(batch, num_kv_heads, -1, num_keys) @ values
@@ -236,8 +247,11 @@ class SelfAttention(nn.Module):
         x: base.Array,
         mask: base.Array | None = None,
         with_scores: bool = False,
+        gate: base.Array | None = None,
     ) -> base.Array | tuple[base.Array, base.Array]:
         """Mixes tokens ``x [B, L, D]``; ``mask [B, L]`` marks the valid ones.
+
+        ``gate [B, L]`` is how much each counts for the others, see `attention`.
 
         ``with_scores`` returns ``(mixed, scores)``, where scores are what
         `attention_received` makes of these tokens, float32 [B, L].
@@ -249,7 +263,7 @@ class SelfAttention(nn.Module):
             for part in jnp.split(qkv, 3, axis=-1)
         )
         key_mask = None if mask is None else mask[:, None, :]
-        mixed = attention(queries, keys, values, key_mask)
+        mixed = attention(queries, keys, values, key_mask, gate=gate)
         mixed = Dense(dim, kernel_init=self.out_init, dtype=self.dtype, name="out")(
             mixed.reshape(batch, length, dim)
         )

@@ -6,6 +6,7 @@ axis of channels, cut into patches of any size (Dosovitskiy et al. 2021).
 
 import dataclasses
 import math
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -139,29 +140,60 @@ def token_order(config: ViTConfig) -> np.ndarray:
     return patches.z_order(grid) if config.order == "z" else np.arange(math.prod(grid))
 
 
+class Seen(NamedTuple):
+    """What tokens may see of each other; None: everything.
+
+    Attributes:
+      mask: bool [B, L], True where a token is valid.
+      gate: float [B, L], how much each counts, see `layers.attention`.
+    """
+
+    mask: base.Array | None = None
+    gate: base.Array | None = None
+
+
 class _Block(nn.Module):
     """One pre-norm encoder layer, in the form that ``nn.scan`` wants."""
 
     config: ViTConfig
-    with_scores: bool = False
 
     @nn.compact
-    def __call__(self, x: base.Array, _: None) -> tuple[base.Array, base.Array | None]:
+    def __call__(
+        self, x: base.Array, seen: Seen, with_scores: bool
+    ) -> tuple[base.Array, base.Array | None]:
         config = self.config
         out_init = layers.residual_init(config.depth)
         normed = nn.LayerNorm(dtype=config.dtype, name="attention_norm")(x)
         mixed = layers.SelfAttention(
             config.num_heads, out_init, config.dtype, name="attention"
-        )(normed, with_scores=self.with_scores)
-        mixed, scores = mixed if self.with_scores else (mixed, None)
+        )(normed, seen.mask, with_scores, seen.gate)
+        mixed, scores = mixed if with_scores else (mixed, None)
         x = x + mixed
         normed = nn.LayerNorm(dtype=config.dtype, name="mlp_norm")(x)
         mlp = layers.GeluMlp(config.mlp_dim, out_init, config.dtype, name="mlp")
         return x + mlp(normed), scores
 
 
+def stack(config: ViTConfig, num_layers: int) -> nn.Module:
+    """So many layers of an encoder, their parameters stacked over depth.
+
+    They take ``(tokens, seen, with_scores)`` and give ``(tokens, scores)``.
+    """
+    scanned = nn.scan(
+        _Block,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        in_axes=nn.broadcast,
+        length=num_layers,
+        unroll=min(config.scan_unroll, num_layers),
+    )
+    return scanned(config)
+
+
 class ViT(nn.Module):
     """Encodes an array as one token for each patch.
+
+    `m3jax.nn.vit_stages` runs some of the layers alone.
 
     Attributes:
       config: size and input.
@@ -177,7 +209,24 @@ class ViT(nn.Module):
 
     config: ViTConfig
 
-    @nn.compact
+    def setup(self):
+        """Declares the parts, in the order of the computation."""
+        config = self.config
+        if config.stem_dims:
+            self.stem = patches.ConvStem(config.stem_dims, config.dtype)
+        self.patch_embed = layers.Dense(config.dim, dtype=config.dtype)
+        if config.num_class_tokens:
+            # Zeros at first: their positions tell them apart.
+            shape = config.num_class_tokens, config.dim
+            self.class_embed = self.param("class_embed", nn.initializers.zeros, shape)
+        self.position_embed = self.param(
+            "position_embed",
+            nn.initializers.normal(config.dim**-0.5),
+            (num_tokens(config), config.dim),
+        )
+        self.layers = stack(config, config.depth)
+        self.final_norm = nn.LayerNorm(dtype=config.dtype)
+
     def __call__(
         self, x: base.Array, with_scores: bool = False
     ) -> base.Array | tuple[base.Array, base.Array]:
@@ -197,24 +246,16 @@ class ViT(nn.Module):
         Raises:
           ValueError: the shape or type of ``x`` is wrong.
         """
-        self._check(x)
-        config, tokens = self.config, self._embed(x)
-        stack = nn.scan(
-            _Block,
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            length=config.depth,
-            unroll=config.scan_unroll,
-        )
-        tokens, scores = stack(config, with_scores, name="layers")(tokens, None)
-        tokens = nn.LayerNorm(dtype=config.dtype, name="final_norm")(tokens)
+        tokens, scores = self.layers(self.embed(x), Seen(), with_scores)
+        tokens = self.final_norm(tokens)
         return (tokens, scores[-1]) if with_scores else tokens
 
-    def _embed(self, x):
-        """Class and patch tokens [B, L, D] that know their place."""
+    def embed(self, x: base.Array) -> base.Array:
+        """Class and patch tokens [B, L, D] that know their place, before any layer."""
+        self._check(x)
         config = self.config
         if config.stem_dims:
-            cut = patches.ConvStem(config.stem_dims, config.dtype, name="stem")(x)
+            cut = self.stem(x)
             cut = cut.reshape(x.shape[0], -1, cut.shape[-1])
         else:
             cut = patches.patchify(
@@ -224,18 +265,16 @@ class ViT(nn.Module):
         if not np.array_equal(order, np.arange(order.size)):
             # Ordered before the first parameter, so no gradient needs a scatter.
             cut = cut[:, order]
-        tokens = layers.Dense(config.dim, dtype=config.dtype, name="patch_embed")(cut)
+        tokens = self.patch_embed(cut)
         if config.num_class_tokens:
-            # Zeros at first: their positions tell them apart.
-            shape = config.num_class_tokens, config.dim
-            first = self.param("class_embed", nn.initializers.zeros, shape)
-            first = jnp.broadcast_to(first.astype(config.dtype), (len(x), *shape))
+            first = self.class_embed.astype(config.dtype)
+            first = jnp.broadcast_to(first, (len(x), *first.shape))
             tokens = jnp.concatenate([first, tokens], axis=1)
-        return tokens + self.param(
-            "position_embed",
-            nn.initializers.normal(config.dim**-0.5),
-            (num_tokens(config), config.dim),
-        ).astype(config.dtype)
+        return tokens + self.position_embed.astype(config.dtype)
+
+    def finish(self, tokens: base.Array) -> base.Array:
+        """The norm ``[B, L, D] -> [B, L, D]`` after the last layer."""
+        return self.final_norm(tokens)
 
     def _check(self, x):
         shape = self.config.input_shape

@@ -275,3 +275,33 @@ def test_a_bad_input_is_refused(small, embeds_shape, mask, message):
 def test_a_bad_config_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(CONFIG, **changes)
+
+
+def test_where_tokens_are_left_out_the_others_may_keep_their_places(small):
+    """As if those stood there and counted for nothing; whole and through a cache."""
+    decoder, variables, embeds, valid = small
+    run = jax.jit(decoder.apply)
+    kept = np.array([0, 2, 5, 6])
+    positions = np.broadcast_to(kept, (2, 4))
+    gate = np.isin(np.arange(7), kept).astype(np.float32)
+    gate = jnp.asarray(np.broadcast_to(gate, (2, 7)))
+    expected, _ = run(variables, embeds, valid, gate=gate)
+    some, mask = embeds[:, kept], valid[:, :4]
+    found, _ = run(variables, some, mask, positions=positions)
+    np.testing.assert_allclose(found, expected[:, kept], atol=1e-5)
+    counted, _ = run(variables, some, mask)
+    assert np.abs(counted - found).max() > 1e-3  # places matter
+    cache = decoder_lib.init_cache(CONFIG, 2, 5)
+    _, cache = run(
+        variables, some[:, :3], mask[:, :3], cache, positions=positions[:, :3]
+    )
+    assert cache.lengths.tolist() == [6, 6]  # the next one stands behind the last
+    last, _ = run(variables, some[:, 3:], mask[:, 3:], cache)
+    np.testing.assert_allclose(last, expected[:, 6:], atol=1e-5)
+
+
+def test_a_gate_and_a_cache_are_refused(small):
+    decoder, variables, embeds, mask = small
+    cache = decoder_lib.init_cache(CONFIG, len(embeds), 9)
+    with pytest.raises(ValueError, match="without a cache"):
+        decoder.apply(variables, embeds, mask, cache, gate=jnp.ones(mask.shape))

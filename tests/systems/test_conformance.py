@@ -9,7 +9,7 @@ from m3jax.channels import links
 from m3jax.costs import budgets
 from m3jax.foundation import generalist
 from m3jax.nn import lora
-from m3jax.systems import tokcom, wdmoe
+from m3jax.systems import msao, tokcom, wdmoe
 from m3jax.systems.m3llm import specialist
 from m3jax.systems.moe2 import config as moe2
 from m3jax.systems.moe2 import pool, spending, upload
@@ -61,6 +61,13 @@ SYSTEMS = {
         ).make_system(),
         tiny.make_batch(),
         ("prices/price", "decoder/layers/moe/.*"),
+    ),
+    "msao": (
+        msao.Config(
+            sizes=tiny.sizes(), num_image_tokens=4, num_audio_tokens=2, relevance_dim=4
+        ).make_system(),
+        tiny.make_batch(),
+        ("spatial", "relevance/(image|audio)", "image_encoder", "decoder/[a-z_]+"),
     ),
     "dummy": (dummy.make_system(), dummy.make_batch(seed=0), ("linear",)),
     "tokcom": (

@@ -52,3 +52,17 @@ def draw_clip(rng: np.random.Generator, clip: Clip) -> np.ndarray:
         view += alpha * (rgb - view)
         frames.append(np.clip(frame, 0, 255).astype(np.uint8) & 0xF8)
     return np.stack(frames)
+
+
+def repeats(video: np.ndarray) -> np.ndarray:
+    """Which frames repeat the one before them, the truth about what is static.
+
+    Args:
+      video: uint8 [..., T, H, W, C], of `draw_clip`.
+
+    Returns:
+      bool [..., T - 1], for all frames but the first.
+    """
+    frames = np.asarray(video)
+    same = frames[..., 1:, :, :, :] == frames[..., :-1, :, :, :]
+    return same.all(axis=(-3, -2, -1))

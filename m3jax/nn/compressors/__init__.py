@@ -30,7 +30,13 @@ from m3jax.nn.compressors.learned_queries import LearnedQueries
 from m3jax.nn.compressors.make import NAMES, PROGRESSIVE, make_compressor
 from m3jax.nn.compressors.merging import TokenMerging, merge_step, size_bias
 from m3jax.nn.compressors.progressive import keep, length_for_snr
-from m3jax.nn.compressors.selection import Random, TopKAttention, TopKNorm, select
+from m3jax.nn.compressors.selection import (
+    Random,
+    TopKAttention,
+    TopKNorm,
+    best_places,
+    select,
+)
 from m3jax.nn.compressors.windows import Identity, Stride, WindowPool
 
 __all__ = [
@@ -46,6 +52,7 @@ __all__ = [
     "TopKAttention",
     "TopKNorm",
     "WindowPool",
+    "best_places",
     "keep",
     "length_for_snr",
     "make_compressor",

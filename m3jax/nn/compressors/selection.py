@@ -48,18 +48,45 @@ def select(
             f"scores must be one for each token, {list(mask.shape)}, got"
             f" {list(jnp.shape(scores))}."
         )
+    places, kept = best_places(mask, scores, num_tokens, progressive)
     length = tokens.shape[1]
-    counts = jnp.minimum(jnp.sum(mask, axis=1, keepdims=True), num_tokens)
-    kept = jnp.arange(num_tokens) < counts
-    places = jnp.where(kept, _best_first(scores, mask)[:, :num_tokens], length)
-    if not progressive:
-        places = jnp.sort(places, axis=1)  # the free slots, at L, stay behind
     return contract.Compressed(
         masks.keep(contract.take(tokens, places), kept),
         kept,
         _slots(places, length),
         kept.astype(jnp.float32),
     )
+
+
+def best_places(
+    mask: base.Array,
+    scores: base.Array,
+    num_tokens: int,
+    progressive: bool = False,
+    counts: base.Array | None = None,
+) -> tuple[base.Array, base.Array]:
+    """Where the valid tokens of the highest scores stand; see `select`.
+
+    Args:
+      mask: bool [B, L], True where a token is valid.
+      scores: [B, L], real.
+      num_tokens: tokens to keep, M, at most L.
+      progressive: most important first; else in the order of the input.
+      counts: int [B], keep so many of them only; None: all M.
+
+    Returns:
+      ``(places, kept)``: int32 [B, M], L where nothing is kept, which comes last; and
+      bool [B, M].
+    """
+    length = mask.shape[1]
+    most = jnp.sum(mask, axis=1, keepdims=True)
+    if counts is not None:
+        most = jnp.minimum(most, counts[:, None])
+    kept = jnp.arange(num_tokens) < most
+    places = jnp.where(kept, _best_first(scores, mask)[:, :num_tokens], length)
+    if not progressive:
+        places = jnp.sort(places, axis=1)  # the free slots, at L, stay behind
+    return places, kept
 
 
 class Random(contract.Compressor):

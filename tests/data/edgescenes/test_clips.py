@@ -68,3 +68,11 @@ def test_where_the_thing_is_at_first_does_not_tell_the_way():
             places.append((np.arange(clips.SIDE) * seen.sum(0)).sum() / seen.sum())
     left, right = np.split(np.array(places), 2)
     assert abs(left.mean() - right.mean()) < 1.5  # pixels, of a travel of 8
+
+
+def test_repeats_are_the_static_frames_without_the_first(drawn):
+    video = np.stack([frames for _, frames in drawn])
+    expected = np.array([clip.static_fraction for clip, _ in drawn])
+    found = clips.repeats(video)
+    assert found.shape == (len(drawn), clips.FRAMES - 1)
+    np.testing.assert_allclose((1 + found.sum(axis=1)) / clips.FRAMES, expected)
