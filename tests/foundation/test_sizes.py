@@ -178,7 +178,7 @@ def test_every_setting_of_the_decoder_can_be_given():
         for field in dataclasses.fields(default)
         if getattr(sizes.decoder_config(), field.name) == getattr(default, field.name)
     }
-    assert left == {"head_dim"}
+    assert left == {"head_dim", "moe"}
 
 
 def test_an_unknown_modality_is_refused():
