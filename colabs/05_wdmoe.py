@@ -58,9 +58,9 @@ from m3jax.systems.wdmoe import (
     evaluation,
     latency,
     pricing,
+    probe,
     savings,
     selection,
-    system,
 )
 
 # %% [markdown]
@@ -152,16 +152,16 @@ for name, chosen in ways.items():
 # block behind it.
 
 # %%
-probe = evaluation.Probe(settings)
+measure = probe.Probe(settings)
 found = {}
 for number, (_, size, group) in enumerate(evaluation.by_domain(asked, 20)):
     key = jax.random.fold_in(jax.random.key(2), number)
-    for policy, met in probe(params, group, key).items():
+    for policy, met in measure(params, group, key).items():
         found.setdefault(policy, []).append((met.right[:size], met.seconds))
 for policy, met in found.items():
     right = np.concatenate([right for right, _ in met]).mean()
     seconds = np.mean([seconds for _, seconds in met], axis=0)
-    told = zip(evaluation.SPLITS.values(), 1e3 * seconds, strict=True)
+    told = zip(probe.SPLITS.values(), 1e3 * seconds, strict=True)
     told = ", ".join(f"{split} {ms:.0f} ms" for split, ms in told)
     print(f"{policy:7s} {right:.1%} right; {told}")
 
@@ -208,7 +208,7 @@ print(f"{len(played.rerouted)} tokens went elsewhere")
 
 # %%
 price = jax.grad(
-    lambda q: system.split_seconds(q, trips, mine.bandwidth_hz, "per_sequence")
+    lambda q: latency.split_seconds(q, trips, mine.bandwidth_hz, "per_sequence")
 )(loads)
 print("milliseconds that one more token costs, by block and device:")
 print(np.round(1e3 * np.asarray(price), 2))

@@ -6,48 +6,23 @@ channels.
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from m3jax import base
 from m3jax.data import pipeline
 from m3jax.evals import axes
 from m3jax.experiments import contract, over_snr
-from m3jax.ops import losses, round_trips, units
+from m3jax.ops import units
 from m3jax.systems.wdmoe import cell as cells
 from m3jax.systems.wdmoe import config as config_lib
-from m3jax.systems.wdmoe import latency
+from m3jax.systems.wdmoe import probe as probe_lib
 from m3jax.systems.wdmoe import system as system_lib
 from m3jax.train import config as train_config
 
 _READS = ("question", "answer", "domain")
 _SEED = 7_000
-POLICIES = {"top_k": "top-k", "cosine": "cosine"}
-"""Policies that every model is measured with, and their names."""
-SPLITS = {
-    "even": "even bandwidths",
-    "per_block": "split per block",
-    "per_sequence": "split per sequence",
-}
-
-
-class Met(NamedTuple):
-    """What a batch of P prompts met under one policy.
-
-    Attributes:
-      right: float32 ``[P]``, 1 where the answer is right.
-      asked: experts of a token, scalar.
-      seconds: by split, ``[3]`` in the order of `SPLITS`.
-      counts: tokens of each device in each block, ``[I, K]``.
-    """
-
-    right: base.Array
-    asked: base.Array
-    seconds: base.Array
-    counts: base.Array
 
 
 @dataclasses.dataclass
@@ -99,7 +74,7 @@ class OverCells:
         """
         arrays = pipeline.as_arrays(data.source(grid.split), grid.num_examples, _READS)
         batches = list(by_domain(arrays, self.num_prompts))
-        probe = Probe(settings)
+        probe = probe_lib.Probe(settings)
         own = settings.policy, settings.split, grid.variant
         points = [
             (None, settings.cell.bandwidth_hz, 0.0),
@@ -161,82 +136,6 @@ def by_domain(
             yield int(domain), size, {n: np.pad(a, spare) for n, a in batch.items()}
 
 
-class Probe:
-    """Measures batches under all policies: one compiled program for all cells.
-
-    Args:
-      settings: of the system.
-      policies: names of those beside the settings' own.
-    """
-
-    def __init__(
-        self, settings: config_lib.Config, policies: tuple[str, ...] = tuple(POLICIES)
-    ):
-        self.settings = settings
-        self.network = system_lib.Network(settings)
-        self.policies = tuple(dict.fromkeys((*policies, settings.policy)))
-        self._measure = jax.jit(self._run)
-
-    def __call__(
-        self,
-        params: base.Params,
-        batch: base.Batch,
-        key: base.Array,
-        bandwidth_hz: float | None = None,
-        offset_db: float = 0.0,
-        threshold: float | None = None,
-    ) -> dict[str, Met]:
-        """Measures a batch in a cell that the key draws.
-
-        Args:
-          params: {decoder, prices}.
-          batch: question and answer.
-          key: of the cell.
-          bandwidth_hz: B; the settings' if None.
-          offset_db: that all links are better by.
-          threshold: of the policy "threshold"; the settings' if None.
-
-        Returns:
-          Policy -> `Met`, on the host.
-        """
-        if bandwidth_hz is None:
-            bandwidth_hz = self.settings.cell.bandwidth_hz
-        batch = {name: jnp.asarray(batch[name]) for name in ("question", "answer")}
-        if threshold is None:
-            threshold = self.settings.threshold
-        told = float(bandwidth_hz), 10.0 ** (offset_db / 10.0), float(threshold)
-        return jax.device_get(self._measure(params, batch, key, *told))
-
-    def _run(self, params, batch, key, total, gain, threshold):
-        settings = self.settings
-        gains = gain * cells.draw_gains(key, settings.cell, 1)[0]
-        trips = latency.make_trips(settings.cell, gains, settings.expert)
-        band = latency.even_bandwidths(trips, total)
-        token_s = round_trips.seconds(trips, band)
-        reads = {
-            policy: self.network.read(params, batch, token_s, policy, threshold)
-            for policy in self.policies
-        }
-
-        def wait(counts):
-            return jnp.stack(
-                [
-                    system_lib.split_seconds(counts, trips, total, split)
-                    for split in SPLITS
-                ]
-            )
-
-        # Together, so that a solver is compiled once for all policies.
-        seconds = jax.vmap(wait)(jnp.stack([read.counts for read in reads.values()]))
-        return {
-            policy: Met(
-                losses.score_answers(read.logits, batch["answer"])["answer_accuracy"],
-                *(read.asked, waited, read.counts),
-            )
-            for (policy, read), waited in zip(reads.items(), seconds, strict=True)
-        }
-
-
 def _rows(own, found, data, at, seed: int) -> list[base.Record]:
     """Rows of all methods: over all domains at ``at``, or by domain if None."""
     rows = []
@@ -254,7 +153,7 @@ def _rows(own, found, data, at, seed: int) -> list[base.Record]:
             if not parts:
                 continue
             sizes = [size for _, size, _ in parts]
-            place = tuple(SPLITS).index(split)
+            place = tuple(probe_lib.SPLITS).index(split)
             values = {
                 "answer_accuracy": np.concatenate(
                     [m.right[:size] for _, size, m in parts]
@@ -277,8 +176,8 @@ def _methods(own: tuple[str, str, str]) -> list[tuple[str, str, str]]:
     policy, split, variant = own
     beside = [
         (known, way, f"{name}, {way_name}")
-        for known, name in POLICIES.items()
-        for way, way_name in SPLITS.items()
+        for known, name in probe_lib.POLICIES.items()
+        for way, way_name in probe_lib.SPLITS.items()
         if (known, way) != (policy, split)
     ]
     return [(policy, split, variant), *beside]

@@ -9,10 +9,11 @@ The base station sends each token to the devices of its experts and gets it back
 with ``q^i_k`` tokens for device k in block i; a device that got none takes no time.
 """
 
+import jax
 import jax.numpy as jnp
 
 from m3jax import base
-from m3jax.ops import round_trips
+from m3jax.ops import fair_round_trips, round_trips, sum_of_maxima
 from m3jax.systems.wdmoe import cell as cells
 
 
@@ -107,3 +108,39 @@ def count_tokens(weights: base.Array) -> base.Array:
       ``[..., n]``, floats.
     """
     return jnp.sum(weights > 0.0, axis=-2).astype(weights.dtype)
+
+
+def split_seconds(
+    counts: base.Array,
+    trips: round_trips.Trips,
+    total: base.Array,
+    split: str,
+    stopped: bool = False,
+) -> base.Array:
+    """How long a sequence waits, with the band split in one of three ways.
+
+    Args:
+      counts: q, ``[I, K]``.
+      trips: of a token, K devices.
+      total: B in Hz.
+      split: "even", "per_block" or "per_sequence".
+      stopped: hold the gradient through the bandwidths at zero, not the value.
+
+    Returns:
+      Scalar, seconds; differentiable by counts and trips.
+    """
+    if split == "even":
+        band = even_bandwidths(trips, total)
+        token_s = round_trips.seconds(trips, band)
+        return jnp.sum(waiting(counts, token_s))
+    if split == "per_block":
+        solve = jax.vmap(fair_round_trips.fair_bandwidths, (0, None, None))
+    else:
+        solve = sum_of_maxima.sum_of_maxima
+    found = solve(counts, trips, total)
+    if not stopped:
+        return jnp.sum(found.value)
+    band = jax.lax.stop_gradient(found.amounts)
+    band = jnp.broadcast_to(band, counts.shape)
+    token_s = jax.vmap(round_trips.seconds, (None, 0))(trips, band)
+    return jnp.sum(waiting(counts, token_s))

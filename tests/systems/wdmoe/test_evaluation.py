@@ -7,7 +7,7 @@ from m3jax import base
 from m3jax.data.edgetext import dataset
 from m3jax.evals import records as records_lib
 from m3jax.systems.wdmoe import cell as cells
-from m3jax.systems.wdmoe import evaluation
+from m3jax.systems.wdmoe import evaluation, probe
 from tests.systems.wdmoe.conftest import make_batch, make_config
 
 
@@ -75,9 +75,7 @@ def test_more_band_is_never_slower_and_a_split_never_slower_than_even(rows):
         return records_lib.by_seed(rows, variant, "latency_ms", bandwidth_mhz=mhz)
 
     for policy in ("top-k", "cosine"):
-        names = {
-            split: f"{policy}, {name}" for split, name in evaluation.SPLITS.items()
-        }
+        names = {split: f"{policy}, {name}" for split, name in probe.SPLITS.items()}
         if policy == "cosine":
             names["per_sequence"] = "ours"
         for name in names.values():

@@ -11,7 +11,7 @@ from m3jax.foundation import answering
 from m3jax.ops import round_trips, sum_of_maxima
 from m3jax.systems.wdmoe import cell as cells
 from m3jax.systems.wdmoe import config as config_lib
-from m3jax.systems.wdmoe import latency, system
+from m3jax.systems.wdmoe import latency, network
 from tests.systems.wdmoe.conftest import make_batch, make_config
 
 KEY = jax.random.key(5)
@@ -22,12 +22,12 @@ TOKEN_S = jnp.array([4.0, 2.0, 1.0, 1.0]) * 1e-3
 def reads(mixture):
     """Policy -> what a batch gave."""
     settings, params = mixture
-    network = system.Network(settings)
+    model = network.Network(settings)
 
     @jax.jit
     def read(params, batch):
         return {
-            policy: network.read(params, batch, TOKEN_S, policy)
+            policy: model.read(params, batch, TOKEN_S, policy)
             for policy in ("top_k", "cosine", "dynamic", "testbed", "priced")
         }
 
@@ -38,7 +38,7 @@ def test_top_k_is_the_decoder_without_a_selection(mixture, reads):
     settings, params = mixture
     batch = make_batch()
     plain = answering.answer_logits(
-        system.Network(settings).decoder,
+        network.Network(settings).decoder,
         params["decoder"],
         jnp.zeros((3, 0, 8)),
         jnp.ones((3, 0), bool),
@@ -100,7 +100,7 @@ def test_the_split_pays_a_gradient_of_its_own(trips):
     """
 
     def seconds(counts, stopped):
-        return system.split_seconds(counts, trips, 100e6, "per_sequence", stopped)
+        return latency.split_seconds(counts, trips, 100e6, "per_sequence", stopped)
 
     whole, held = (jax.grad(seconds)(COUNTS, stopped) for stopped in (False, True))
     found = sum_of_maxima.sum_of_maxima(COUNTS, trips, 100e6)
@@ -115,7 +115,7 @@ def test_the_split_pays_a_gradient_of_its_own(trips):
 
 def test_a_band_split_for_the_sequence_lies_between_blocks_and_even(trips):
     found = [
-        float(system.split_seconds(COUNTS, trips, 100e6, split))
+        float(latency.split_seconds(COUNTS, trips, 100e6, split))
         for split in ("per_block", "per_sequence", "even")
     ]
     assert found[0] < found[1] < found[2]

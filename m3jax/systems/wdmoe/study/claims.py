@@ -8,7 +8,7 @@ from m3jax import base
 from m3jax.evals import axes
 from m3jax.evals import records as records_lib
 from m3jax.studies import study
-from m3jax.systems.wdmoe import evaluation, savings
+from m3jax.systems.wdmoe import probe, savings
 from m3jax.systems.wdmoe.study import measure, variants
 
 TABLE_II = {
@@ -19,8 +19,8 @@ TABLE_II = {
 """Least share of the latency that table II saves (ARC-C; together on any workload)."""
 TABLE_IV = {"ARC-E": 0.09536, "ARC-C": 0.39523, "MBPP": 0.07246, "PIQA": 0.4575}
 """Share that algorithm 2 saved on the paper's testbed."""
-_SEQUENCE = evaluation.SPLITS["per_sequence"]
-_EVEN = evaluation.SPLITS["even"]
+_SEQUENCE = probe.SPLITS["per_sequence"]
+_EVEN = probe.SPLITS["even"]
 _POINT = 0.01
 
 

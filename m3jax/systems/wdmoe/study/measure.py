@@ -1,19 +1,15 @@
 """What is measured of one seed's mixture and routers."""
 
-from collections.abc import Sequence
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from m3jax import base
-from m3jax.ops import round_trips
-from m3jax.systems.wdmoe import cell as cells
-from m3jax.systems.wdmoe import config, evaluation, latency, placement, savings
-from m3jax.systems.wdmoe.study import training, variants
+from m3jax.systems.wdmoe import config
+from m3jax.systems.wdmoe import probe as probe_lib
+from m3jax.systems.wdmoe.study import loads, training, variants
 
 _CELLS = 11_000
-Found = list[tuple[int, int, evaluation.Met]]
+Found = list[tuple[int, int, probe_lib.Met]]
 """(domain, examples, what they met) of many batches."""
 
 
@@ -22,9 +18,7 @@ def mixture(
 ) -> tuple[list[base.Record], dict[str, np.ndarray]]:
     """A mixture as it is: its policies, what they save, its loads and pairs."""
     settings, params = shared.settings, shared.mixture(seed)
-    probe = shared.compiled(
-        "plain", lambda: evaluation.Probe(settings.mixture_system())
-    )
+    probe = shared.compiled("plain", lambda: probe_lib.Probe(settings.mixture_system()))
     found = meet(shared, probe, params, "test", seed)
     rows = []
     for policy, variant in (
@@ -36,17 +30,17 @@ def mixture(
     rows += _fixed_prices(
         shared, params, seed, {variants.BY_WEIGHT: False, variants.BY_PRICE: True}
     )
-    gates = _gates(shared, probe, params)
-    rows += _savings(shared, gates, seed)
-    pairs, arrays = _placement(shared, gates, seed)
-    arrays["loads"] = loads(found["top_k"])
+    gates = loads.gates(shared, probe.network, params)
+    rows += loads.saved(shared, gates, seed)
+    pairs, arrays = loads.placed(shared, gates, seed)
+    arrays["loads"] = shares(found["top_k"])
     return rows + pairs, arrays
 
 
 def router(shared: training.Shared, name: str, seed: int) -> list[base.Record]:
     """A router that was tuned, on validation and test."""
     params, made = shared.router(name, seed)
-    probe = shared.compiled("priced", lambda: evaluation.Probe(made, policies=()))
+    probe = shared.compiled("priced", lambda: probe_lib.Probe(made, policies=()))
     rows = []
     for split in ("validation", "test"):
         found = meet(shared, probe, params, split, seed)["priced"]
@@ -60,7 +54,7 @@ def router(shared: training.Shared, name: str, seed: int) -> list[base.Record]:
 def ample(shared: training.Shared, seed: int) -> list[base.Record]:
     """The paper's policy on a mixture that has more than it needs."""
     params, made = shared.ample(seed)
-    probe = shared.compiled("ample", lambda: evaluation.Probe(made))
+    probe = shared.compiled("ample", lambda: probe_lib.Probe(made))
     found = meet(shared, probe, params, "test", seed)
     rows = []
     for policy, variant in (("top_k", variants.VANILLA), ("cosine", variants.PAPER)):
@@ -71,7 +65,7 @@ def ample(shared: training.Shared, seed: int) -> list[base.Record]:
 
 def meet(
     shared: training.Shared,
-    probe: evaluation.Probe,
+    probe: probe_lib.Probe,
     params: base.Params,
     split: str,
     seed: int,
@@ -110,7 +104,7 @@ def summary(
     return rows
 
 
-def loads(found: Found) -> np.ndarray:
+def shares(found: Found) -> np.ndarray:
     """Share of each expert in the tokens of a block, by domain: [G, I, n]."""
     domains = sorted({domain for domain, *_ in found})
     counts = np.stack(
@@ -127,14 +121,12 @@ def _fixed_prices(
     Chosen as tuned routers are, see `choose`.
     """
     settings = shared.settings
-    plain = shared.compiled(
-        "plain", lambda: evaluation.Probe(settings.mixture_system())
-    )
+    plain = shared.compiled("plain", lambda: probe_lib.Probe(settings.mixture_system()))
     found = meet(shared, plain, shared.mixture(seed), "validation", seed)
     paper = point(found["cosine"])
     probe = shared.compiled(
         "priced",
-        lambda: evaluation.Probe(settings.priced_system(0.0), policies=()),
+        lambda: probe_lib.Probe(settings.priced_system(0.0), policies=()),
     )
     tried = {}
     for price in settings.prices:
@@ -172,7 +164,7 @@ def choose(tried: dict, accuracy: float):
 def point(found: Found) -> tuple[float, float]:
     """Accuracy, and milliseconds with one split for the sequence."""
     right = np.concatenate([met.right for *_, met in found])
-    place = list(evaluation.SPLITS).index("per_sequence")
+    place = list(probe_lib.SPLITS).index("per_sequence")
     return float(right.mean()), 1e3 * np.mean([m.seconds[place] for *_, m in found])
 
 
@@ -211,7 +203,7 @@ def active_parameters(made: config.Config, asked: float) -> float:
 
 def _latencies(variant: str, seed: int, found: Found, **at) -> list[base.Record]:
     rows = []
-    for place, split in enumerate(evaluation.SPLITS.values()):
+    for place, split in enumerate(probe_lib.SPLITS.values()):
         milliseconds = 1e3 * np.mean([met.seconds[place] for *_, met in found])
         rows += variants.rows(
             variant, seed, {"latency_ms": milliseconds}, split=split, **at
@@ -225,7 +217,7 @@ def _thresholds(
     """Accuracy and latency of one pass at each threshold of the cosine."""
     made = shared.settings.mixture_system()
     made.policy = "threshold"
-    probe = shared.compiled("threshold", lambda: evaluation.Probe(made, policies=()))
+    probe = shared.compiled("threshold", lambda: probe_lib.Probe(made, policies=()))
     rows = []
     for threshold in shared.settings.thresholds:
         found = meet(shared, probe, params, "test", seed, threshold)["threshold"]
@@ -235,102 +227,3 @@ def _thresholds(
             variants.THRESHOLD, seed, scores, threshold=float(threshold)
         )
     return rows
-
-
-def _gates(
-    shared: training.Shared, probe: evaluation.Probe, params: base.Params
-) -> list[tuple[int, np.ndarray, np.ndarray]]:
-    """(domain, probabilities [I, T, n], mask [T]) of whole test batches."""
-    token_s = jnp.ones(shared.settings.mixture_system().experts.num_experts)
-
-    @jax.jit
-    def read(params, batch):
-        found = probe.network.read(params, batch, token_s, "top_k")
-        probs = found.routing.probs
-        return probs.reshape(len(probs), -1, probs.shape[-1]), found.mask
-
-    return [
-        (domain, *map(np.asarray, read(params, _words(batch))))
-        for domain, size, batch in shared.batches("test")
-        if size == shared.settings.num_prompts
-    ]
-
-
-def _savings(shared: training.Shared, gates: Sequence, seed: int) -> list[base.Record]:
-    """What is saved at the loads of the mixture, by domain, alike and mixed devices."""
-    rows = []
-    for number, domain in enumerate(shared.data.groups):
-        own = [(probs, mask) for group, probs, mask in gates if group == number]
-        if not own:
-            continue
-        probs, mask = map(np.stack, zip(*own, strict=True))
-        for name, speeds in variants.DEVICES.items():
-            found = savings.at_gates(
-                jax.random.fold_in(jax.random.key(seed), number),
-                probs,
-                mask,
-                cell=cells.Cell(flops_per_s=speeds),
-                num_draws=shared.settings.num_draws,
-            )
-            at = {"domain": domain, "devices": name}
-            rows += saved_rows(found, seed, **at)
-    return rows
-
-
-def saved_rows(found: savings.Surface, seed: int, **at) -> list[base.Record]:
-    """Rows of a surface of one point."""
-    rows = []
-    for method in savings.METHODS[1:]:
-        share = float(savings.saved(found, method).mean[0, 0])
-        rows += variants.rows(method, seed, {"saved": share}, **at)
-    told = {
-        "load_variation": found.load_variation[0],
-        "dropped": found.dropped[0, 0],
-    }
-    return rows + variants.rows(savings.METHODS[0], seed, told, **at)
-
-
-def _placement(
-    shared: training.Shared, gates: Sequence, seed: int
-) -> tuple[list[base.Record], dict[str, np.ndarray]]:
-    """Same-expert pairs of each block, and what sharing a device saves."""
-    made = shared.settings.mixture_system()
-    probs = np.concatenate([probs[:, mask] for _, probs, mask in gates], axis=1)
-    num = made.experts.num_experts
-    routings = np.argsort(-probs, axis=-1)[..., : made.experts.top_k]
-    ratios = placement.pair_ratios(routings, num)
-    half = cells.Cell(flops_per_s=made.cell.flops_per_s[: num // 2])
-    gains = cells.draw_gains(jax.random.key(seed), half, shared.settings.num_draws)
-    trips = latency.make_trips(half, gains, made.expert)
-    even = latency.even_bandwidths(trips, half.bandwidth_hz)
-    both = np.asarray(jax.vmap(round_trips.seconds, (0, None))(trips, even))
-    compute = np.asarray(trips.fixed_s)
-    rows = []
-    for block, (ratio, chosen) in enumerate(zip(ratios, routings, strict=True)):
-        placed = placement.place(ratio)
-        shares = np.mean(
-            [
-                _shares_saved(placement.saved(chosen, placed.devices, b - c, c))
-                for b, c in zip(both, compute, strict=True)
-            ],
-            axis=0,
-        )
-        rows += variants.rows(
-            variants.MIXTURE, seed, {"pair_ratio": ratio.max()}, block=float(block)
-        )
-        for name, share in zip(("in order", "placed"), shares, strict=True):
-            told = {"saved": share}
-            rows += variants.rows(f"sent once, {name}", seed, told, block=float(block))
-    return rows, {"pairs": ratios}
-
-
-def _shares_saved(found: placement.Saved) -> tuple[float, float]:
-    """Of experts in order that are sent every token: by sending once, and placed."""
-    return (
-        1 - found.in_order_once_s / found.in_order_s,
-        1 - found.once_s / found.in_order_s,
-    )
-
-
-def _words(batch):
-    return {name: batch[name] for name in ("question", "answer")}

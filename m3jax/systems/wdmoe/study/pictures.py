@@ -8,7 +8,7 @@ from m3jax.data.edgetext import domains
 from m3jax.evals import axes, gantt, heat_maps, plot_style, plots
 from m3jax.evals import records as records_lib
 from m3jax.studies import study
-from m3jax.systems.wdmoe import evaluation, savings
+from m3jax.systems.wdmoe import probe, savings
 from m3jax.systems.wdmoe.study import played, training, variants
 
 _BOTH = ("per block, selected", "per sequence, selected")
@@ -148,7 +148,7 @@ def _workloads(rows):
 
 def _frontier(settings: variants.Settings, rows):
     """Accuracy against latency, one split for the sequence."""
-    split = evaluation.SPLITS["per_sequence"]
+    split = probe.SPLITS["per_sequence"]
     fig = plot_style.new_figure(6.4, 4.2)
     ax = fig.subplots()
     methods = (

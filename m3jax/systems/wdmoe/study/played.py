@@ -10,7 +10,7 @@ from m3jax import base
 from m3jax.channels import packet_loss
 from m3jax.costs import timeline, timeline_events, workers
 from m3jax.ops import losses
-from m3jax.systems.wdmoe import system, testbed
+from m3jax.systems.wdmoe import network, testbed
 from m3jax.systems.wdmoe.study import training, variants
 
 POLICIES = {"top_k": variants.VANILLA, "testbed": variants.ALGORITHM_2}
@@ -53,7 +53,7 @@ class Testbed:
         self._settings = shared.settings
         made = shared.settings.mixture_system()
         self._expert, self._seed = made.expert, seed
-        self._network = system.Network(made)
+        self._network = network.Network(made)
         self._params = jax.device_put(shared.mixture(seed))
         self._read = shared.compiled("testbed", lambda: jax.jit(self._run))
         shape = made.decoder.depth, made.experts.num_experts

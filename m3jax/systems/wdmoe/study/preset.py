@@ -8,7 +8,7 @@ import jax
 from m3jax import base
 from m3jax.systems.wdmoe import cell as cells
 from m3jax.systems.wdmoe import savings
-from m3jax.systems.wdmoe.study import measure, variants
+from m3jax.systems.wdmoe.study import loads, variants
 
 LOADS = {False: "blocks apart", True: "persistent"}
 """Whether all blocks prefer the same experts."""
@@ -19,7 +19,7 @@ IMBALANCE = 0.3
 def surface(settings: variants.Settings, seed: int) -> list[base.Record]:
     """What is saved over how uneven loads and devices are."""
     rows = []
-    for persistent, loads in LOADS.items():
+    for persistent, name in LOADS.items():
         found = savings.surface(
             jax.random.key(seed),
             settings.imbalances,
@@ -37,8 +37,8 @@ def surface(settings: variants.Settings, seed: int) -> list[base.Record]:
                     found.dropped[a : a + 1, s : s + 1],
                     found.worst_gap[a : a + 1, s : s + 1],
                 )
-                at = {"loads": loads, "imbalance": imbalance, "spread": spread}
-                rows += measure.saved_rows(one, seed, **at)
+                at = {"loads": name, "imbalance": imbalance, "spread": spread}
+                rows += loads.saved_rows(one, seed, **at)
     return rows
 
 
@@ -67,7 +67,7 @@ def curves(settings: variants.Settings, seed: int) -> list[base.Record]:
         num_blocks=settings.surface_blocks,
     )
     for name, found in drawn.items():
-        rows += measure.saved_rows(found, seed, workload=name)
+        rows += loads.saved_rows(found, seed, workload=name)
     return rows
 
 

@@ -6,7 +6,7 @@ from m3jax import base
 from m3jax.evals import axes
 from m3jax.evals import records as records_lib
 from m3jax.evals import tables as table_lib
-from m3jax.systems.wdmoe import evaluation, savings
+from m3jax.systems.wdmoe import probe, savings
 from m3jax.systems.wdmoe.study import claims, variants
 
 
@@ -20,7 +20,7 @@ def tables(settings: variants.Settings, rows: Sequence[base.Record]) -> str:
     )
     own = [row for row in rows if row.variant in methods]
     own.sort(key=lambda row: methods.index(row.variant))
-    sequence = records_lib.select(own, split=evaluation.SPLITS["per_sequence"])
+    sequence = records_lib.select(own, split=probe.SPLITS["per_sequence"])
     parts = [
         _table(
             "Accuracy, experts and parameters of a token",
