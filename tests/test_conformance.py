@@ -81,7 +81,7 @@ ENVIRONMENTS = {
 QUICK_ENVIRONMENTS = ("probe", "continuous_probe")
 FOLDER = pathlib.Path(__file__).parents[1] / "configs"
 CONFIGS = (
-    *("edge_experts", "generalist", "m3llm", "moe2"),
+    *("edge_experts", "generalist", "m3llm", "moe2", "msao"),
     *("specialist", "tokcom", "wdmoe"),
 )
 # Settings of papers whose data are the user's to bring.

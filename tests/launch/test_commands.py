@@ -24,8 +24,8 @@ CASES = {
 }
 # Experts of the first are measured first, which takes a minute; the others are to the
 # commands as the generalist.
-SLOW = {"end_to_end", "edge_experts", "specialist"}
-HAS_LINK = set(CASES) - {"generalist", "edge_experts"}
+SLOW = {"end_to_end", "edge_experts", "specialist", "msao"}
+HAS_LINK = set(CASES) - {"generalist", "edge_experts", "msao"}
 GRID = ("--num_seeds=1", "--num_examples=13")
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -1,5 +1,6 @@
 """The probes against the truth that EdgeScenes tells, heuristics beside them."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import jax
@@ -8,13 +9,49 @@ import numpy as np
 from m3jax import base
 from m3jax.data import pipeline
 from m3jax.data.edgescenes import clips, scenes
+from m3jax.experiments import contract, over_snr
 from m3jax.foundation import sizes as sizes_lib
 from m3jax.ops import ranking
 from m3jax.systems.msao import activation, heuristics
 from m3jax.systems.msao import config as config_lib
 
 CALIBRATION_SAMPLES = 500
+METRICS = {
+    "patch AUC": "patch_auc",
+    "needed modality accuracy": "needed_accuracy",
+    "static frame AUC": "static_auc",
+}
+"""What `scores` finds -> the name of its metric."""
 _SEEN = (*sizes_lib.MODALITIES, "video", "question")
+_TOLD = ("question", "needs")
+
+
+@dataclasses.dataclass
+class Probed(over_snr.OverSnr):
+    """Answers by skill, and the probes against the truth, heuristics beside them."""
+
+    def evaluate(
+        self,
+        config: config_lib.Config,
+        data: contract.DataConfig,
+        params: base.Params,
+        grid: base.Grid,
+        tell: base.Tell,
+    ) -> list[base.Record]:
+        """As any system, and patch_auc and needed_accuracy of probes and heuristics."""
+        rows = super().evaluate(config, data, params, grid, tell)
+        train = pipeline.as_arrays(data.source("train"), None, _TOLD)
+        names = (*sizes_lib.MODALITIES, *_TOLD, "object_mask")
+        test = pipeline.as_arrays(data.source(grid.split), grid.num_examples, names)
+        for metric, found in scores(config, params, train, test).items():
+            rows += [
+                base.Record(
+                    *(config.NAME, grid.variant if who == "probe" else who, (), 0),
+                    *(METRICS[metric], value, "1"),
+                )
+                for who, value in found.items()
+            ]
+        return rows
 
 
 def probe(

@@ -1,0 +1,62 @@
+"""MSAO's probes on EdgeScenes: what an answer needs, and the rest left out.
+
+    python launch/train.py --config=configs/msao.py --workdir=runs/msao
+    python launch/evaluate.py --workdir=runs/msao
+
+`laptop` (default) tunes probes, later layers, projectors and decoder of the shipped
+generalist through the answers; `smoke` shows in seconds that it runs, `tiny` in no
+time. Speculation between edge and cloud is in docs/speculation.md and
+docs/edge_cloud.md.
+"""
+
+from m3jax.data.edgescenes import dataset
+from m3jax.experiments import supervised
+from m3jax.systems import msao
+from m3jax.systems.msao import evaluation
+from m3jax.testing import tiny, tiny_runs
+from m3jax.train import config as train_config
+from m3jax.train import optimizers
+
+VARIANTS = ("laptop", "smoke", "tiny")
+
+
+def get_config(arg: str = "laptop") -> supervised.Supervised:
+    """The experiment of a variant, one of ``VARIANTS``."""
+    if arg == "laptop":
+        return supervised.Supervised(
+            system=msao.Config(),
+            data=dataset.Config(config="laptop"),
+            train=train_config.TrainConfig(
+                steps=600, log_every=50, checkpoint_every=300, evaluate_every=300
+            ),
+            learner=train_config.LearnerConfig(
+                batch_size=48,
+                trainable="probes|later|projector|decoder",
+                optimizer=optimizers.OptimizerConfig(
+                    learning_rate=2e-3, warmup_steps=50, weight_decay=1e-3, b2=0.95
+                ),
+            ),
+            evaluator=evaluation.Probed(),
+            start="generalist",
+        )
+    if arg == "smoke":
+        config = get_config("laptop")
+        config.data.config = "smoke"
+        config.train.steps = config.train.checkpoint_every = 4
+        config.train.log_every, config.train.evaluate_every = 2, 0
+        config.learner.batch_size = 16
+        return config
+    if arg == "tiny":
+        settings = tiny_runs.training()
+        settings["evaluator"] = evaluation.Probed(batch_size=26, num_watched=8)
+        return supervised.Supervised(
+            system=msao.Config(
+                sizes=tiny.scene_sizes(),
+                num_image_tokens=4,
+                num_audio_tokens=2,
+                relevance_dim=4,
+            ),
+            data=dataset.Config(config="smoke"),
+            **settings,
+        )
+    raise ValueError(f"configs/msao.py knows {', '.join(VARIANTS)}, not {arg!r}")
