@@ -63,10 +63,10 @@ class Settings:
     mixture_batch: int = 128
     ample_dim: int = 64
     ample_steps: int = 1_200
-    router_steps: int = 400
+    router_steps: int = 800
     router_batch: int = 64
-    router_rate: float = 5e-3
-    latency_weights: tuple[float, ...] = (0.03, 0.1, 0.3)
+    router_rate: float = 1e-2
+    latency_weights: tuple[float, ...] = (0.03, 0.1, 0.2)
     prices: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0, 2.0)
     margins: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
     thresholds: tuple[float, ...] = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
