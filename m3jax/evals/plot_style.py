@@ -81,8 +81,14 @@ def axis_label(axis: str) -> str:
 
 
 def value_label(metric: str, unit: str) -> str:
-    """Name and unit of a metric for people; the unit ``"1"`` is shown in per cent."""
-    return f"{metric.replace('_', ' ')} ({'%' if unit == '1' else unit})"
+    """Name and unit of a metric for people; the unit ``"1"`` is shown in per cent.
+
+    Example:
+      >>> value_label("latency_ms", "ms"), value_label("answer_accuracy", "1")
+      ('latency (ms)', 'answer accuracy (%)')
+    """
+    name = metric.removesuffix(f"_{unit.lower()}").replace("_", " ")
+    return f"{name} ({'%' if unit == '1' else unit})"
 
 
 def show_values(ax: mpl_axes.Axes, metric: str, unit: str) -> None:

@@ -151,19 +151,24 @@ def _frontier(settings: variants.Settings, rows):
     split = probe.SPLITS["per_sequence"]
     fig = plot_style.new_figure(6.4, 4.2)
     ax = fig.subplots()
-    methods = (
-        *(variants.VANILLA, variants.PAPER, variants.BY_WEIGHT, variants.BY_PRICE),
-        *variants.router_names(settings),
-        variants.TUNED_BY_PRICE,
-    )
-    for name, style in plot_style.styles(methods).items():
-        wait = records_lib.by_seed(rows, name, "latency_ms", split=split)
-        right = records_lib.by_seed(rows, name, "accuracy")
+    routers = [n for n in variants.router_names(settings) if n not in variants.STOPPED]
+    lines = {
+        variants.VANILLA: [variants.VANILLA],
+        variants.PAPER: [variants.PAPER],
+        variants.BY_WEIGHT: [variants.BY_WEIGHT],
+        variants.BY_PRICE: [variants.BY_PRICE],
+        f"{variants.ROUTER}, by weight": routers,
+        variants.TUNED_BY_PRICE: [variants.TUNED_BY_PRICE],
+        **{name: [name] for name in variants.STOPPED},
+    }
+    for name, style in plot_style.styles(lines).items():
+        wait, wait_error = _means(rows, lines[name], "latency_ms", split=split)
+        right, right_error = _means(rows, lines[name], "accuracy")
         ax.errorbar(
-            *(wait.mean(), right.mean()),
-            xerr=wait.std(ddof=1) / np.sqrt(len(wait)),
-            yerr=right.std(ddof=1) / np.sqrt(len(right)),
-            fmt=style.marker,
+            *(wait, right),
+            xerr=wait_error,
+            yerr=right_error,
+            marker=style.marker,
             color=style.colour,
             label=name,
         )
@@ -183,6 +188,14 @@ def _frontier(settings: variants.Settings, rows):
     plot_style.tidy(ax)
     ax.legend(frameon=False, fontsize="x-small")
     return fig
+
+
+def _means(rows, names, metric: str, **places) -> np.ndarray:
+    """Means over seeds and their standard errors, [2, names]."""
+    found = [records_lib.by_seed(rows, name, metric, **places) for name in names]
+    return np.array(
+        [[x.mean() for x in found], [x.std(ddof=1) / np.sqrt(len(x)) for x in found]]
+    )
 
 
 def _waiting(shared: training.Shared):
