@@ -134,11 +134,11 @@ print(f"at most {1e3 * float(whole.gap):.1e} ms above the optimum")
 tokens = usage[asked["domain"] == 0].reshape(-1, 4, 8)
 here = np.asarray(routing["mask"])[asked["domain"] == 0].reshape(-1)
 probs = np.asarray(routing["probs"])[asked["domain"] == 0].reshape(-1, 4, 8)[:, 0]
-wide = pricing.Prices(jnp.float32(1.0), jnp.float32(2.0))
+prices = pricing.Prices(price=jnp.float32(0.3), margin=jnp.float32(0.0))
 ways = {
     "top-2": selection.vanilla(probs, here, token_s).weights > 0,
     "cosine": selection.cosine(probs, here, token_s).weights > 0,
-    "priced": pricing.usage(jnp.asarray(probs), here, token_s, wide, 2) > 0,
+    "priced": pricing.usage(jnp.asarray(probs), here, token_s, prices, 2) > 0,
 }
 for name, chosen in ways.items():
     q = jnp.sum(chosen, axis=0).astype(float)
