@@ -190,6 +190,17 @@ def _routers(settings: variants.Settings, rows) -> list[study.Verdict]:
                 f" {change:+.1f} points",
             )
         )
+    for variant in _SUBJECT:
+        wait = _at_accuracy(settings, rows, of(variant, "accuracy"))
+        found.append(
+            study.judge(
+                f"... and 10 % less {_SUBJECT[variant]}, at its accuracy on test",
+                1 - wait / of(variant, "latency_ms"),
+                0.10,
+                unit="1",
+                note="between weights of the latency, by interpolation",
+            )
+        )
     middle = [n for n in variants.router_names(settings) if n not in variants.STOPPED]
     whole = middle[len(middle) // 2]
     for name in variants.STOPPED:
@@ -204,6 +215,24 @@ def _routers(settings: variants.Settings, rows) -> list[study.Verdict]:
             )
         )
     return found
+
+
+def _at_accuracy(settings, rows, accuracy: np.ndarray) -> np.ndarray:
+    """Milliseconds of a tuned router that answers so well, of each seed.
+
+    Linear between weights of the latency; none is that without its gradient.
+    """
+    names = [n for n in variants.router_names(settings) if n != variants.NO_SPLIT]
+    right = np.array([records_lib.by_seed(rows, n, "accuracy") for n in names]).T
+    wait = np.array(
+        [records_lib.by_seed(rows, n, "latency_ms", split=_SEQUENCE) for n in names]
+    ).T
+    return np.array(
+        [
+            np.interp(wanted, np.sort(a), w[np.argsort(a)])
+            for wanted, a, w in zip(accuracy, right, wait, strict=True)
+        ]
+    )
 
 
 _SUBJECT = {
