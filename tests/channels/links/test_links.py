@@ -140,7 +140,11 @@ def test_ten_thousand_batches_leave_memory_flat(key):
                 jax.block_until_ready(out)
         jax.block_until_ready(out)
 
+    def growth(num_batches):
+        before = resident_mb()
+        run(num_batches)
+        return resident_mb() - before
+
     run(10_000)  # pools fill, those that were given back before too
-    before = resident_mb()
-    run(10_000)
-    assert resident_mb() - before < 3.0  # one leaked batch of values: 6 MB
+    # A leak grows every time, the allocator's pools only once in a while.
+    assert any(growth(10_000) < 3.0 for _ in range(3))  # a batch of values: 6 MB
