@@ -88,6 +88,24 @@ def test_the_likelihood_is_that_of_a_multivariate_normal():
     assert float(found) == pytest.approx(expected, abs=2e-2)
 
 
+def test_the_likelihood_has_a_slope_where_points_are_one():
+    """Rows that are not filled lie on one another; tests compile as smoke studies do."""
+    points = jnp.array([[0.03], [0.33], [0.53], [0.95], [0.0], [0.0]])
+    values = jnp.array([1.3, -0.2, -0.9, 0.5, 0.0, 0.0])
+    given = points, values, jnp.arange(6) < 4
+    begun = surrogate.prior(1)
+    slope = jax.jit(jax.grad(surrogate.log_density))(begun, *given)
+    for name in begun._fields:
+        up, down = (
+            surrogate.log_density(
+                begun._replace(**{name: getattr(begun, name) + step}), *given
+            )
+            for step in (0.02, -0.02)
+        )
+        change = float(up - down) / 0.04
+        assert float(jnp.sum(getattr(slope, name))) == pytest.approx(change, rel=2e-2)
+
+
 def test_rows_that_are_not_filled_change_nothing():
     points, values = data()
     queries = jnp.float32(np.random.default_rng(1).random((5, 2)))

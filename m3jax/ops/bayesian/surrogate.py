@@ -5,6 +5,7 @@ filled are made independent of all others, with variance 1 and value 0, so that 
 change neither the posterior nor, but for a constant, the likelihood.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -15,6 +16,8 @@ from m3jax import base
 
 LEAST_NOISE = 1e-4
 """Variance of the noise, over that of the values: what float32 bears."""
+_TINY = 1e-12
+"""Of a squared distance, so that its root has a slope where two points are one."""
 
 
 class Hyper(NamedTuple):
@@ -134,7 +137,7 @@ def _process(hyper: Hyper, points: base.Array, filled: base.Array):
     tinygp = _tinygp()
     scaled = tinygp.transforms.Linear(
         jnp.exp(-hyper.lengths),
-        tinygp.kernels.Matern52(distance=tinygp.kernels.distance.L2Distance()),
+        tinygp.kernels.Matern52(distance=_distance()),
     )
     kernel = jnp.exp(hyper.amplitude) * scaled
     both = filled[:, None] & filled[None, :]
@@ -147,6 +150,22 @@ def _process(hyper: Hyper, points: base.Array, filled: base.Array):
         mean_value=jnp.zeros(points.shape[0]),
         covariance_value=covariance,
     )
+
+
+@functools.cache
+def _distance():
+    """Euclidean, smooth at 0.
+
+    tinygp's own chooses between two branches at 0, and the gradient of that is NaN
+    where XLA compiles for speed of compilation with most optimisations off.
+    """
+    tinygp = _tinygp()
+
+    class Smooth(tinygp.kernels.distance.Distance):
+        def distance(self, one, two):
+            return jnp.sqrt(jnp.sum(jnp.square(one - two)) + _TINY)
+
+    return Smooth()
 
 
 def _tinygp():
