@@ -106,8 +106,7 @@ def check(peers: list[str], num: int = 20) -> None:
 
 def main() -> list[harness.Row]:
     """Checks and times all."""
-    if jax.default_backend() != "cpu":
-        raise RuntimeError("this comparison is of processors: set JAX_PLATFORMS=cpu")
+    harness.require_processor()
     peers = _PEERS.value
     if not peers or not set(peers) <= TARGETS.keys():
         raise ValueError(f"--peers names some of {', '.join(TARGETS)}, got {peers}")

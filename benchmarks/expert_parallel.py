@@ -53,14 +53,15 @@ def make_step(num_devices: int, capacity: int | None):
 def draw():
     """Draws kernels, tokens [T, D], and weights [T, n] of which two are not zero."""
     keys = jax.random.split(jax.random.key(0), 5)
-    inward, outward = (8, DIM, CONFIG.ff_dim), (8, CONFIG.ff_dim, DIM)
+    num = CONFIG.num_experts
+    inward, outward = (num, DIM, CONFIG.ff_dim), (num, CONFIG.ff_dim, DIM)
     kernels = moe.Kernels(
         *(
             jax.random.normal(key, shape) / np.sqrt(shape[1])
             for key, shape in zip(keys, (inward, inward, outward), strict=False)
         )
     )
-    probs = jax.nn.softmax(jax.random.normal(keys[3], (NUM_TOKENS, 8)))
+    probs = jax.nn.softmax(jax.random.normal(keys[3], (NUM_TOKENS, num)))
     x = jax.random.normal(keys[4], (NUM_TOKENS, DIM))
     return kernels, x, moe.select_top_k(probs, top_k=CONFIG.top_k)
 
@@ -84,8 +85,7 @@ def check(arguments) -> None:
 
 def main() -> list[harness.Row]:
     """Checks and times two, four and eight devices against one."""
-    if jax.default_backend() != "cpu":
-        raise RuntimeError("devices are faked on processors: set JAX_PLATFORMS=cpu")
+    harness.require_processor()
     machine = harness.measure_machine([])
     arguments = draw()
     check(arguments)
@@ -93,7 +93,9 @@ def main() -> list[harness.Row]:
     steps = {num: make_step(num, capacity) for num, capacity in sizes.items()}
     rows = []
     for num in (2, 4, 8):
-        moved = moe.bytes_per_token(NUM_TOKENS // num, 8, sizes[num], DIM, num)
+        moved = moe.bytes_per_token(
+            NUM_TOKENS // num, CONFIG.num_experts, sizes[num], DIM, num
+        )
         rounds = harness.paired(
             {
                 name: functools.partial(

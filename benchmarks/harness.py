@@ -219,6 +219,14 @@ def require(package: str) -> None:
         )
 
 
+def require_processor() -> None:
+    """Raises RuntimeError, naming the mend, if JAX would not use the processor."""
+    import jax
+
+    if jax.default_backend() != "cpu":
+        raise RuntimeError("this comparison is of processors: set JAX_PLATFORMS=cpu")
+
+
 def run(work: Callable[[], Sequence[Row]]) -> None:
     """Runs a benchmark as a program: flags, quiet logs, errors of one line.
 

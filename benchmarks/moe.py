@@ -128,8 +128,7 @@ def torch_gradient(model: torch.nn.Module, x: torch.Tensor) -> Callable[[], None
 
 def main() -> list[harness.Row]:
     """Checks and times both."""
-    if jax.default_backend() != "cpu":
-        raise RuntimeError("this comparison is of processors: set JAX_PLATFORMS=cpu")
+    harness.require_processor()
     memory.keep_freed_memory()  # as the launchers do
     machine = harness.measure_machine(["torch"])
     params, embeds = draw(CONFIG, BATCH_SIZE, LENGTH)

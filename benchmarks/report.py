@@ -32,12 +32,16 @@ def table(rows: Sequence[harness.Row]) -> str:
 
 
 def value(number: float, unit: str) -> str:
-    """Writes a value with its unit; seconds below one as milliseconds.
+    """Writes a value with its unit; seconds below one as milliseconds or less.
 
     Example:
       >>> value(0.2071, "s"), value(2.345, "s"), value(1234.5, "1/s")
       ('207 ms', '2.35 s', '1.23e+03 1/s')
+      >>> value(8.54e-7, "s")
+      '0.854 us'
     """
+    if unit == "s" and number < 1e-3:
+        return f"{1e6 * number:.3g} us"
     if unit == "s" and number < 1.0:
         return f"{1e3 * number:.3g} ms"
     return f"{number:.3g} {unit}"

@@ -151,8 +151,7 @@ def _compare(name, words, expected):
 
 def main() -> list[harness.Row]:
     """Checks and times both."""
-    if jax.default_backend() != "cpu":
-        raise RuntimeError("this comparison is of processors: set JAX_PLATFORMS=cpu")
+    harness.require_processor()
     memory.keep_freed_memory()  # as the launchers do
     machine = harness.measure_machine(["torch", "transformers"])
     prompt = draw_prompt(CONFIG, PROMPT)

@@ -16,7 +16,7 @@
 # A small language model of experts answers text questions; each expert of a block lies
 # on a device of its own, and every block waits for its slowest device. Here: who is
 # asked, what the devices take, how the band is split exactly, and what all of it
-# saves. About two minutes on two CPU cores; nothing but the packages is downloaded.
+# saves. About a minute on two CPU cores; nothing but the packages is downloaded.
 #
 # The measured study, with intervals over seeds: `python launch/reproduce.py wdmoe`.
 #
@@ -103,7 +103,7 @@ mine = cell.Cell()
 gains = cell.draw_gains(jax.random.key(1), mine, num=1)[0]
 trips = latency.make_trips(mine, gains)
 even = latency.even_bandwidths(trips, mine.bandwidth_hz)
-token_s = round_trips.seconds(trips, even)
+token_s = latency.even_seconds(trips, mine.bandwidth_hz)
 loads = jnp.asarray(counts[0], jnp.float32)  # of the first domain
 block = fair_round_trips.fair_bandwidths(loads[0], trips, mine.bandwidth_hz)
 whole = sum_of_maxima.sum_of_maxima(loads, trips, mine.bandwidth_hz)

@@ -56,7 +56,7 @@ def _laptop() -> supervised.Supervised:
             optimizer=study.router_optimizer(),
         ),
         evaluator=evaluation.OverCells(),
-        start=study.mixture,
+        start="edge_mixture",
     )
 
 

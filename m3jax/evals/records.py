@@ -45,6 +45,36 @@ class Summary(NamedTuple):
     unit: str
 
 
+def make(
+    system: str,
+    variant: str,
+    seed: int,
+    values: Mapping[str, float],
+    units: Mapping[str, str],
+    **at: float | str,
+) -> list[base.Record]:
+    """Records of several metrics in one place.
+
+    Args:
+      system: its name.
+      variant: what was varied.
+      seed: of all values.
+      values: metric -> value.
+      units: metric -> unit.
+      **at: axis -> coordinate.
+
+    Example:
+      >>> make("s", "a", 0, {"delay_s": 2}, {"delay_s": "s"}, snr_db=10)[0].at
+      (('snr_db', 10.0),)
+    """
+    return [
+        base.Record(
+            system, variant, axes.at(**at), seed, metric, float(value), units[metric]
+        )
+        for metric, value in values.items()
+    ]
+
+
 def write(path: str | os.PathLike[str], records: Iterable[base.Record]) -> None:
     """Writes records as a JSON list, one object a line; all of them or none.
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 
+from m3jax import base
 from m3jax.evals import axes
 from m3jax.evals import records as records_lib
 
@@ -61,6 +62,30 @@ def markdown(
         values = [cells.get((row, column), "-") for column in column_keys]
         lines.append(_line([_key(row), *values]))
     return "\n".join(lines)
+
+
+def side_by_side(rows_given: Iterable[base.Record], *, rows: str) -> str:
+    """A table with a column for each metric, whatever their units.
+
+    Args:
+      rows_given: records, all metrics at the same places.
+      rows: the field or axis that makes the rows.
+
+    Returns:
+      As `markdown`.
+    """
+    chosen = list(rows_given)
+    made = []
+    for metric in dict.fromkeys(row.metric for row in chosen):
+        found = records_lib.aggregate(records_lib.select(chosen, metric=metric))
+        table = markdown(found, rows=rows, columns="metric", digits=2)
+        made.append(table.splitlines())
+    # The names of the rows stand in the first table alone.
+    lines = zip(*made, strict=True)
+    return "\n".join(
+        first + "".join(other.split("|", 2)[2] for other in others)
+        for first, *others in lines
+    )
 
 
 def _check(summaries: Sequence[records_lib.Summary], fields: Sequence[str]) -> None:

@@ -89,7 +89,7 @@ def test_the_likelihood_is_that_of_a_multivariate_normal():
 
 
 def test_the_likelihood_has_a_slope_where_points_are_one():
-    """Rows that are not filled lie on one another; tests compile as smoke studies do."""
+    """Rows that are not filled do, and tests compile as smoke studies do."""
     points = jnp.array([[0.03], [0.33], [0.53], [0.95], [0.0], [0.0]])
     values = jnp.array([1.3, -0.2, -0.9, 0.5, 0.0, 0.0])
     given = points, values, jnp.arange(6) < 4

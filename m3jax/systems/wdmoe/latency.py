@@ -78,6 +78,11 @@ def even_bandwidths(trips: round_trips.Trips, total: base.Array) -> base.Array:
     return jnp.full(num, total / num, jnp.result_type(trips.cn0_down))
 
 
+def even_seconds(trips: round_trips.Trips, total: base.Array) -> base.Array:
+    """Seconds of a token on each device at even bandwidths, ``[K]`` (18's t)."""
+    return round_trips.seconds(trips, even_bandwidths(trips, total))
+
+
 def waiting(counts: base.Array, token_s: base.Array) -> base.Array:
     """How long blocks wait (equations 10 and 11); the sequence takes their sum.
 
@@ -130,9 +135,7 @@ def split_seconds(
       Scalar, seconds; differentiable by counts and trips.
     """
     if split == "even":
-        band = even_bandwidths(trips, total)
-        token_s = round_trips.seconds(trips, band)
-        return jnp.sum(waiting(counts, token_s))
+        return jnp.sum(waiting(counts, even_seconds(trips, total)))
     if split == "per_block":
         solve = jax.vmap(fair_round_trips.fair_bandwidths, (0, None, None))
     else:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from m3jax import base
-from m3jax.ops import losses, round_trips
+from m3jax.ops import losses, units
 from m3jax.systems.wdmoe import cell as cells
 from m3jax.systems.wdmoe import config as config_lib
 from m3jax.systems.wdmoe import latency
@@ -80,15 +80,14 @@ class Probe:
         batch = {name: jnp.asarray(batch[name]) for name in ("question", "answer")}
         if threshold is None:
             threshold = self.settings.threshold
-        told = float(bandwidth_hz), 10.0 ** (offset_db / 10.0), float(threshold)
+        told = float(bandwidth_hz), float(units.db_to_lin(offset_db)), float(threshold)
         return jax.device_get(self._measure(params, batch, key, *told))
 
     def _run(self, params, batch, key, total, gain, threshold):
         settings = self.settings
         gains = gain * cells.draw_gains(key, settings.cell, 1)[0]
         trips = latency.make_trips(settings.cell, gains, settings.expert)
-        band = latency.even_bandwidths(trips, total)
-        token_s = round_trips.seconds(trips, band)
+        token_s = latency.even_seconds(trips, total)
         reads = {
             policy: self.network.read(params, batch, token_s, policy, threshold)
             for policy in self.policies

@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from m3jax import base
-from m3jax.ops import fair_round_trips, intervals, round_trips, sum_of_maxima
+from m3jax.ops import fair_round_trips, intervals, sum_of_maxima
 from m3jax.systems.wdmoe import cell as cells
 from m3jax.systems.wdmoe import latency, selection
 
@@ -200,7 +200,7 @@ def _point(cell, expert, policy, persistent, shape, key, imbalance, spread):
     slower = jnp.exp(-spread * jax.random.normal(speed, gains.shape))
     trips = trips._replace(fixed_s=trips.fixed_s * slower)
     mask = jnp.full(num_tokens, True)
-    token_s = _even_seconds(trips, cell.bandwidth_hz)
+    token_s = jax.vmap(latency.even_seconds, (0, None))(trips, cell.bandwidth_hz)
 
     def choose(args):
         key, token_s = args
@@ -219,7 +219,7 @@ def _point(cell, expert, policy, persistent, shape, key, imbalance, spread):
 @functools.partial(jax.jit, static_argnums=0)
 def _at_gates(policy, probs, mask, trips, total):
     """The same at gates ``[M, I, T, n]``; one program for all cells."""
-    token_s = _even_seconds(trips, total)
+    token_s = jax.vmap(latency.even_seconds, (0, None))(trips, total)
 
     def choose(args):
         number, token_s = args
@@ -228,12 +228,6 @@ def _at_gates(policy, probs, mask, trips, total):
 
     chosen = lax.map(choose, (jnp.arange(len(token_s)), token_s))
     return _compare(*chosen, trips, total, token_s)
-
-
-def _even_seconds(trips, total):
-    """Seconds of a token at even bandwidths, ``[D, K]``."""
-    even = latency.even_bandwidths(trips, total)
-    return jax.vmap(round_trips.seconds, (0, None))(trips, even)
 
 
 def _choose(policy, probs, mask, token_s):

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from m3jax import base
 from m3jax.nn import moe
-from m3jax.ops import losses, round_trips
+from m3jax.ops import losses
 from m3jax.systems.wdmoe import cell as cells
 from m3jax.systems.wdmoe import config as config_lib
 from m3jax.systems.wdmoe import latency
@@ -55,8 +55,7 @@ def make_system(settings: config_lib.Config) -> base.System:
         """A cell, and what a token takes in it at even bandwidths."""
         gains = cells.draw_gains(key, settings.cell, 1)[0]
         trips = latency.make_trips(settings.cell, gains, settings.expert)
-        band = latency.even_bandwidths(trips, total)
-        return trips, round_trips.seconds(trips, band)
+        return trips, latency.even_seconds(trips, total)
 
     def init(key, batch):
         del batch  # sizes are known

@@ -81,19 +81,7 @@ def _table(title: str, chosen: list[base.Record], **layout) -> str:
 
 
 def _wide(title: str, chosen: list[base.Record], *, rows: str) -> str:
-    """A table with a column for each metric, whatever their units."""
-    made = []
-    for metric in dict.fromkeys(row.metric for row in chosen):
-        found = records_lib.aggregate(records_lib.select(chosen, metric=metric))
-        table = table_lib.markdown(found, rows=rows, columns="metric", digits=2)
-        made.append(table.splitlines())
-    # The names of the rows stand in the first table alone.
-    lines = zip(*made, strict=True)
-    joined = [
-        first + "".join(other.split("|", 2)[2] for other in others)
-        for first, *others in lines
-    ]
-    return "\n".join([f"### {title}", "", *joined])
+    return f"### {title}\n\n{table_lib.side_by_side(chosen, rows=rows)}"
 
 
 def _on(rows: Sequence[base.Record], axes: set[str]) -> list[base.Record]:

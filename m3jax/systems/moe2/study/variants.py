@@ -4,7 +4,7 @@ import dataclasses
 
 from m3jax import base
 from m3jax.costs import budgets
-from m3jax.evals import axes
+from m3jax.evals import records
 from m3jax.systems.moe2 import config, pool, spending, upload
 from m3jax.train import optimizers
 
@@ -138,18 +138,7 @@ def rows(
     variant: str, seed: int, found: dict[str, float], **at: float | str
 ) -> list[base.Record]:
     """Records of a variant's values."""
-    return [
-        base.Record(
-            config.Config.NAME,
-            variant,
-            axes.at(**at),
-            seed,
-            metric,
-            float(value),
-            UNITS[metric],
-        )
-        for metric, value in found.items()
-    ]
+    return records.make(config.Config.NAME, variant, seed, found, UNITS, **at)
 
 
 UNITS = {

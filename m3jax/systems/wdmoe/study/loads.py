@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from m3jax import base
-from m3jax.ops import round_trips
 from m3jax.systems.wdmoe import cell as cells
 from m3jax.systems.wdmoe import latency, network, placement, savings
 from m3jax.systems.wdmoe.study import training, variants
@@ -83,8 +82,8 @@ def placed(
     half = cells.Cell(flops_per_s=made.cell.flops_per_s[: num // 2])
     gains = cells.draw_gains(jax.random.key(seed), half, shared.settings.num_draws)
     trips = latency.make_trips(half, gains, made.expert)
-    even = latency.even_bandwidths(trips, half.bandwidth_hz)
-    both = np.asarray(jax.vmap(round_trips.seconds, (0, None))(trips, even))
+    even = jax.vmap(latency.even_seconds, (0, None))(trips, half.bandwidth_hz)
+    both = np.asarray(even)
     compute = np.asarray(trips.fixed_s)
     rows = []
     for block, (ratio, chosen) in enumerate(zip(ratios, routings, strict=True)):

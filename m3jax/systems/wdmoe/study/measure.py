@@ -17,14 +17,10 @@ def mixture(
     shared: training.Shared, seed: int
 ) -> tuple[list[base.Record], dict[str, np.ndarray]]:
     """A mixture as it is: its policies, what they save, its loads and pairs."""
-    settings, params = shared.settings, shared.mixture(seed)
-    probe = shared.compiled("plain", lambda: probe_lib.Probe(settings.mixture_system()))
+    params, probe = shared.mixture(seed), _plain(shared)
     found = meet(shared, probe, params, "test", seed)
     rows = []
-    for policy, variant in (
-        ("top_k", variants.VANILLA),
-        ("cosine", variants.PAPER),
-    ):
+    for policy, variant in probe_lib.POLICIES.items():
         rows += summary(shared, variant, seed, found[policy])
     rows += _thresholds(shared, params, seed)
     rows += _fixed_prices(
@@ -39,11 +35,9 @@ def mixture(
 
 def router(shared: training.Shared, name: str, seed: int) -> list[base.Record]:
     """A router that was tuned, on validation and test."""
-    params, made = shared.router(name, seed)
-    probe = shared.compiled("priced", lambda: probe_lib.Probe(made, policies=()))
-    rows = []
+    params, rows = shared.router(name, seed), []
     for split in ("validation", "test"):
-        found = meet(shared, probe, params, split, seed)["priced"]
+        found = meet(shared, _priced(shared), params, split, seed)["priced"]
         variant = name if split == "test" else f"{name}, validation"
         rows += summary(shared, variant, seed, found)
     if name == variants.NO_LATENCY:
@@ -57,7 +51,7 @@ def ample(shared: training.Shared, seed: int) -> list[base.Record]:
     probe = shared.compiled("ample", lambda: probe_lib.Probe(made))
     found = meet(shared, probe, params, "test", seed)
     rows = []
-    for policy, variant in (("top_k", variants.VANILLA), ("cosine", variants.PAPER)):
+    for policy, variant in probe_lib.POLICIES.items():
         name = f"{variants.AMPLE}, {variant}"
         rows += summary(shared, name, seed, found[policy], made)
     return rows
@@ -121,13 +115,8 @@ def _fixed_prices(
     Chosen as tuned routers are, see `choose`.
     """
     settings = shared.settings
-    plain = shared.compiled("plain", lambda: probe_lib.Probe(settings.mixture_system()))
-    found = meet(shared, plain, shared.mixture(seed), "validation", seed)
-    paper = point(found["cosine"])
-    probe = shared.compiled(
-        "priced",
-        lambda: probe_lib.Probe(settings.priced_system(0.0), policies=()),
-    )
+    found = meet(shared, _plain(shared), shared.mixture(seed), "validation", seed)
+    paper, probe = point(found["cosine"]), _priced(shared)
     tried = {}
     for price in settings.prices:
         for margin in settings.margins:
@@ -178,6 +167,17 @@ def with_prices(params: base.Params, price: float, margin: float) -> base.Params
             "margin": np.full_like(prices["margin"], before_softplus),
         }
     }
+
+
+def _plain(shared: training.Shared) -> probe_lib.Probe:
+    made = shared.settings.mixture_system()
+    return shared.compiled("plain", lambda: probe_lib.Probe(made))
+
+
+def _priced(shared: training.Shared) -> probe_lib.Probe:
+    """Of all priced routers: weights of the latency and gradients are training's."""
+    made = shared.settings.priced_system(0.0)
+    return shared.compiled("priced", lambda: probe_lib.Probe(made, policies=()))
 
 
 def _scores(made: config.Config, found: Found) -> dict[str, float]:

@@ -6,8 +6,8 @@ from m3jax import base
 from m3jax.evals import axes
 from m3jax.evals import records as records_lib
 from m3jax.evals import tables as table_lib
-from m3jax.systems.wdmoe import probe, savings
-from m3jax.systems.wdmoe.study import claims, variants
+from m3jax.systems.wdmoe import probe
+from m3jax.systems.wdmoe.study import claims, preset, variants
 
 
 def tables(settings: variants.Settings, rows: Sequence[base.Record]) -> str:
@@ -15,143 +15,107 @@ def tables(settings: variants.Settings, rows: Sequence[base.Record]) -> str:
     methods = (
         *(variants.VANILLA, variants.PAPER, variants.BY_WEIGHT, variants.BY_PRICE),
         *variants.router_names(settings),
-        *(variants.TUNED_BY_PRICE,),
+        variants.TUNED_BY_PRICE,
         *(f"{variants.AMPLE}, {n}" for n in (variants.VANILLA, variants.PAPER)),
     )
     own = [row for row in rows if row.variant in methods]
     own.sort(key=lambda row: methods.index(row.variant))
-    sequence = records_lib.select(own, split=probe.SPLITS["per_sequence"])
+    whole = _on(own, set())
+    sequence = _without(own, split=probe.SPLITS["per_sequence"])
+    threshold = records_lib.select(rows, variant=variants.THRESHOLD)
+    played = [row for row in rows if row.variant.startswith("played")]
+    saved = records_lib.select(rows, metric="saved")
     parts = [
+        "### Accuracy, experts and thousands of parameters of a token\n\n"
+        + table_lib.side_by_side(whole, rows="variant"),
         _table(
-            "Accuracy, experts and parameters of a token",
-            records_lib.select(own, metric="accuracy"),
-            at=set(),
-            columns="metric",
+            "Latency of a batch, by how the band is split", own, "latency_ms", "split"
         ),
-        _table("", records_lib.select(own, metric="asked"), at=set(), columns="metric"),
-        _table(
-            "",
-            records_lib.select(own, metric="active_parameters"),
-            at=set(),
-            columns="metric",
-        ),
-        _table(
-            "Latency of a batch, by how the band is split",
-            records_lib.select(own, metric="latency_ms"),
-            at={"split"},
-            columns="split",
-        ),
-        _table(
-            "Accuracy by domain",
-            records_lib.select(own, metric="accuracy"),
-            at={"domain"},
-            columns="domain",
-        ),
+        _table("Accuracy by domain", own, "accuracy", "domain"),
         _table(
             "Latency by domain, one split for the sequence",
-            [axes.with_at(row, split=None) for row in sequence],
-            at={"domain"},
-            columns="domain",
+            *(sequence, "latency_ms", "domain"),
         ),
         _table(
             "Accuracy of one pass of the cosine, by threshold",
-            records_lib.select(rows, variant=variants.THRESHOLD, metric="accuracy"),
-            at={"threshold"},
-            columns="threshold",
+            *(threshold, "accuracy", "threshold"),
         ),
-        _table(
-            "... and its latency",
-            records_lib.select(rows, variant=variants.THRESHOLD, metric="latency_ms"),
-            at={"threshold"},
-            columns="threshold",
-        ),
-    ]
-    saved = records_lib.select(rows, metric="saved")
-    for devices in variants.DEVICES:
-        chosen = records_lib.select(saved, devices=devices)
-        parts.append(
+        _table("... and its latency", threshold, "latency_ms", "threshold"),
+        *(
             _table(
                 f"Saved at the mixture's own loads, {devices} devices",
-                [axes.with_at(row, devices=None) for row in chosen],
-                at={"domain"},
-                rows="domain",
-                columns="variant",
+                *(_without(saved, devices=devices), "saved", "domain"),
+                is_upright=True,
             )
-        )
-    variation = records_lib.select(rows, metric="load_variation", devices="alike")
-    parts += [
+            for devices in variants.DEVICES
+        ),
         _table(
             "Load variation at the mixture's own loads",
-            [axes.with_at(row, devices=None) for row in variation],
-            at={"domain"},
-            columns="domain",
+            *(_without(rows, devices="alike"), "load_variation", "domain"),
         ),
         _table(
             "Saved at the sizes of table II",
             saved,
-            at={"workload"},
-            rows="workload",
-            columns="variant",
+            "saved",
+            "workload",
+            is_upright=True,
         ),
-        _surface(saved, "blocks apart"),
-        _surface(saved, "persistent"),
+        *(
+            _table(
+                f"Saved with 32 blocks by imbalance of preferences, {loads}",
+                *(_without(saved, loads=loads, spread=0.0), "saved", "imbalance"),
+                is_upright=True,
+            )
+            for loads in preset.LOADS.values()
+        ),
+        *(
+            _table(
+                f"Load variation with 32 blocks by imbalance of preferences, {loads}",
+                _without(rows, loads=loads, spread=0.0),
+                *("load_variation", "imbalance"),
+            )
+            for loads in preset.LOADS.values()
+        ),
         _table(
             "Latency with algorithm 2 and without, in the simulated testbed",
-            [
-                r
-                for r in rows
-                if r.variant.startswith("played") and r.metric == "latency_ms"
-            ],
-            at={"domain"},
-            rows="domain",
-            columns="variant",
+            *(played, "latency_ms", "domain"),
+            is_upright=True,
         ),
         _table(
             "Accuracy in the simulated testbed",
-            [
-                r
-                for r in rows
-                if r.variant.startswith("played") and r.metric == "accuracy"
-            ],
-            at={"domain"},
-            rows="domain",
-            columns="variant",
+            *(played, "accuracy", "domain"),
+            is_upright=True,
         ),
-        _table(
-            "Most frequent pair of experts, by block",
-            records_lib.select(rows, metric="pair_ratio"),
-            at={"block"},
-            columns="block",
-        ),
+        _table("Most frequent pair of experts, by block", rows, "pair_ratio", "block"),
         _table(
             "Saved by sending a token once to a device of two experts, by block",
-            [r for r in saved if r.variant.startswith("sent once")],
-            at={"block"},
-            columns="block",
+            *(saved, "saved", "block"),
         ),
     ]
     chosen = ", ".join(claims.chosen_router(settings, rows))
     return "\n\n".join([*parts, f"Chosen routers, by seed: {chosen}."])
 
 
-def _surface(saved: Sequence[base.Record], loads: str) -> str:
-    """Of both and the split alone, over imbalance, all speeds alike."""
-    chosen = [
-        axes.with_at(row, loads=None, spread=None)
-        for row in records_lib.select(saved, loads=loads, spread=0.0)
-        if row.variant in savings.METHODS
-    ]
-    return _table(
-        f"Saved with 32 blocks by imbalance of preferences, {loads}",
-        chosen,
-        at={"imbalance"},
-        rows="imbalance",
-        columns="variant",
-    )
+def _table(
+    title: str,
+    rows: Sequence[base.Record],
+    metric: str,
+    axis: str,
+    *,
+    is_upright: bool = False,
+) -> str:
+    """A metric of all variants over an axis, which goes across unless upright."""
+    found = records_lib.aggregate(_on(records_lib.select(rows, metric=metric), {axis}))
+    down, across = (axis, "variant") if is_upright else ("variant", axis)
+    return f"### {title}\n\n{table_lib.markdown(found, rows=down, columns=across)}"
 
 
-def _table(title: str, chosen: Sequence[base.Record], *, at: set[str], **layout) -> str:
-    layout = {"rows": "variant", **layout}
-    found = [row for row in chosen if axes.names(row) == at]
-    made = table_lib.markdown(records_lib.aggregate(found), **layout)
-    return f"### {title}\n\n{made}" if title else made
+def _on(rows: Sequence[base.Record], names: set[str]) -> list[base.Record]:
+    return [row for row in rows if axes.names(row) == names]
+
+
+def _without(rows: Sequence[base.Record], **places) -> list[base.Record]:
+    """Records at some places, which they then stand on no more."""
+    nowhere = dict.fromkeys(places)
+    chosen = records_lib.select(rows, **places)
+    return [axes.with_at(row, **nowhere) for row in chosen]

@@ -57,8 +57,8 @@ class Shared:
         made, steps = self.settings.ample_system(), self.settings.ample_steps
         return self._train(variants.AMPLE, made, steps, seed), made
 
-    def router(self, name: str, seed: int) -> tuple[base.Params, config.Config]:
-        """A mixture whose router and prices were tuned, and its settings."""
+    def router(self, name: str, seed: int) -> base.Params:
+        """A mixture whose router and prices were tuned."""
         settings = self.settings
         made = settings.priced_system(*variants.router_names(settings)[name])
         learns = learner.make_learner(
@@ -74,7 +74,7 @@ class Shared:
             settings.router_steps,
             seed,
         )
-        return self._fit(name, learns, self.examples["train"], order, seed), made
+        return self._fit(name, learns, self.examples["train"], order, seed)
 
     def compiled(self, name: str, make: Callable[[], Callable]) -> Callable:
         """A jitted function of a name, made once: all seeds share its program."""

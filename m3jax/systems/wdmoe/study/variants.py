@@ -3,8 +3,8 @@
 import dataclasses
 
 from m3jax import base
-from m3jax.evals import axes
-from m3jax.systems.wdmoe import cell, config
+from m3jax.evals import records
+from m3jax.systems.wdmoe import cell, config, probe
 from m3jax.train import optimizers
 
 MIXTURE = "mixture"
@@ -12,8 +12,7 @@ AMPLE = "ample mixture"
 PLAYED = "testbed"
 SURFACE = "surface of savings"
 CURVES = "curves of the preset"
-VANILLA = "top-k"
-PAPER = "cosine"
+VANILLA, PAPER = probe.POLICIES.values()
 THRESHOLD = "cosine at a threshold"
 BY_WEIGHT = "frozen router, best margin"
 BY_PRICE = "frozen router, best price and margin"
@@ -32,7 +31,6 @@ class Settings:
 
     Attributes:
       data_config: variant of EdgeText.
-      mixture: name of the pretrained language model.
       num_seeds: of mixtures, routers and channels.
       num_fresh: examples that a mixture is trained on, over and over.
       mixture_steps, mixture_batch: of training a mixture.
@@ -56,7 +54,6 @@ class Settings:
     """
 
     data_config: str = "laptop"
-    mixture: str = "edge_mixture"
     num_seeds: int = 5
     num_fresh: int = 60_000
     mixture_steps: int = 2_400
@@ -171,18 +168,7 @@ def rows(
     variant: str, seed: int, found: dict[str, float], **at: float | str
 ) -> list[base.Record]:
     """Records of a variant's values."""
-    return [
-        base.Record(
-            config.Config.NAME,
-            variant,
-            axes.at(**at),
-            seed,
-            metric,
-            float(value),
-            UNITS[metric],
-        )
-        for metric, value in found.items()
-    ]
+    return records.make(config.Config.NAME, variant, seed, found, UNITS, **at)
 
 
 UNITS = {
@@ -193,9 +179,6 @@ UNITS = {
     "saved": "1",
     "load_variation": "1",
     "dropped": "1",
-    "gap": "1",
     "pair_ratio": "1",
-    "gain": "1",
-    "rerouted": "token",
 }
 """Metric -> unit."""
