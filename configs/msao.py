@@ -9,7 +9,7 @@ time. Speculation between edge and cloud is in docs/speculation.md and
 docs/edge_cloud.md.
 """
 
-from m3jax.data.edgescenes import dataset
+from m3jax.data.edgescenes import dataset, scenes
 from m3jax.experiments import supervised
 from m3jax.systems import msao
 from m3jax.systems.msao import evaluation
@@ -17,6 +17,12 @@ from m3jax.testing import tiny, tiny_runs
 from m3jax.train import config as train_config
 from m3jax.train import optimizers
 
+# All that there is, and what is hard to answer more often.
+MIX = (
+    *scenes.SceneSettings().skills,
+    *("document", "describe", "audio_visual", "count", "sign") * 2,
+    *("recognise", "compare", "chart"),
+)
 VARIANTS = ("laptop", "smoke", "tiny")
 
 
@@ -25,15 +31,20 @@ def get_config(arg: str = "laptop") -> supervised.Supervised:
     if arg == "laptop":
         return supervised.Supervised(
             system=msao.Config(),
-            data=dataset.Config(config="laptop"),
+            data=dataset.Config(config="laptop", fresh=True, curriculum=((0, MIX),)),
             train=train_config.TrainConfig(
-                steps=600, log_every=50, checkpoint_every=300, evaluate_every=300
+                steps=1500, log_every=20, checkpoint_every=250, evaluate_every=500
             ),
             learner=train_config.LearnerConfig(
                 batch_size=48,
                 trainable="probes|later|projector|decoder",
                 optimizer=optimizers.OptimizerConfig(
-                    learning_rate=2e-3, warmup_steps=50, weight_decay=1e-3, b2=0.95
+                    name="muon",
+                    learning_rate=1e-3,
+                    muon_learning_rate=2e-3,
+                    warmup_steps=50,
+                    weight_decay=1e-3,
+                    b2=0.95,
                 ),
             ),
             evaluator=evaluation.Probed(),

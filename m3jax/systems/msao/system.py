@@ -2,18 +2,23 @@
 
     early layers -> probes -> kept windows -> later layers -> sent -> decoder
 
-Training cuts nothing away: drawn gates of 0 and 1 hide windows and modalities from
-attention, with the gradient of a sigmoid, and the loss is that of the answer, plus a
-penalty on what exceeds the budget of windows and a price ``-c log(1 - beta)`` of each
-modality. That price pulls however sure a probe is. It is in balance at ``beta = 1 - c /
-l`` with an answer that would lose ``l`` nats a word without the modality, so one that
-is worth more than ``2 c`` is sent.
+Training cuts nothing away: drawn gates of 0 and 1 hide windows from attention, with the
+gradient of a sigmoid. Of modalities there are few, so the loss is its exact mean over
+all choices of them, each as likely as the probes say: what the answer would lose without
+one is then known and not estimated. The loss is that of the answer, plus a penalty on
+what exceeds the budget of windows and a price ``-c log(1 - beta)`` of each modality.
+That price pulls however sure a probe is. It is in balance at ``beta = 1 - c / l`` with
+an answer that would lose ``l`` nats a word without the modality, so one that is worth
+more than ``2 c`` is sent.
 
 In use whole windows are cut out, with shapes that the retention fixes.
 """
 
+import itertools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from m3jax import base
 from m3jax.foundation import answering
@@ -30,6 +35,9 @@ METRICS = {
     "sent_tokens": "token",
 }
 """What is measured of each answer, and in which units."""
+_EACH = np.array(list(itertools.product((0.0, 1.0), repeat=len(parts.MODALITIES))))
+_CHOICES = dict(zip(parts.MODALITIES, np.float32(_EACH.T), strict=True))
+"""{modality: whether it is sent}, of all choices there are."""
 
 
 def make_system(settings: config_lib.Config) -> base.System:
@@ -67,21 +75,22 @@ def make_system(settings: config_lib.Config) -> base.System:
 
     def loss(params, batch, key):
         early = made.early(params, batch)
-        windows, wanted, logits = _gates(made, params, early, batch, key)
-        said = _gated_logits(made, params, early, windows, wanted, batch)
-        scores = losses.score_answers(said, batch["answer"])
-        sent = jnp.stack(list(wanted.values()))
+        windows = _drawn_windows(made, params, early, key)
+        logits = made.relevance_logits(params, early, batch["question"])
+        chances = {m: jax.nn.sigmoid(logit) for m, logit in logits.items()}
+        scores = _expected_scores(made, params, early, windows, chances, batch)
         metrics = {
             "answer_loss": jnp.mean(scores["nll"]),
             "answer_accuracy": jnp.mean(scores["answer_accuracy"]),
             "kept": jnp.mean(windows),
-            "sent": jnp.mean(sent),
+            "sent": jnp.mean(jnp.stack(list(chances.values()))),
         }
         excess = jnp.maximum(metrics["kept"] - settings.budget, 0.0)
+        prices = [jnp.mean(jax.nn.softplus(logit)) for logit in logits.values()]
         total = (
             metrics["answer_loss"]
             + settings.budget_weight * excess**2
-            + settings.modality_price * sum(map(jnp.mean, map(jax.nn.softplus, logits)))
+            + settings.modality_price * sum(prices)
         )
         return total, metrics
 
@@ -131,36 +140,43 @@ def make_system(settings: config_lib.Config) -> base.System:
     )
 
 
-def _gates(made: parts.Parts, params, early, batch, key):
-    """Drawn gates of windows [B, n], of modalities {modality: [B]}, and its logits."""
-    keys = jax.random.split(key, 1 + len(parts.MODALITIES))
+def _drawn_windows(made: parts.Parts, params, early, key):
+    """Gates of the picture's windows [B, n], drawn."""
     patches = made.importance_logits(params, early["image"])
     windows = pruning.window_scores(patches, made.counts["image"])
-    logits = made.relevance_logits(params, early, batch["question"])
-    wanted = {
-        m: pruning.straight_through(logit, own)
-        for own, (m, logit) in zip(keys[1:], logits.items(), strict=True)
-    }
-    drawn = pruning.straight_through(windows, keys[0])
-    return drawn, wanted, list(logits.values())
+    return pruning.straight_through(windows, key)
 
 
-def _gated_logits(made: parts.Parts, params, early, windows, wanted, batch):
-    """Scores of the answer's words, with everything encoded and gates in between."""
+def _expected_scores(made: parts.Parts, params, early, windows, chances, batch):
+    """Means over which modalities are sent, each with its own chance; [B] each.
+
+    Everything is encoded, and the answer scored with each choice of modalities.
+    """
     image = made.finish(params, "image", early["image"], gate=windows)
     audio = made.finish(params, "audio", early["audio"])
     prefix = jnp.concatenate([image, audio], axis=1)
-    heard = jnp.broadcast_to(wanted["audio"][:, None], audio.shape[:2])
-    gate = jnp.concatenate([windows * wanted["image"][:, None], heard], axis=1)
-    return answering.answer_logits(
-        made.decoder,
-        params["decoder"],
-        prefix,
-        jnp.ones(prefix.shape[:2], bool),
-        batch["question"],
-        batch["answer"],
-        gate=gate,
-    )
+    valid = jnp.ones(prefix.shape[:2], bool)
+    behind = jnp.ones(audio.shape[:2], windows.dtype)
+
+    def score(sent):
+        """Scores of the answer with some modalities, and the chance of those."""
+        gate = [windows * sent["image"], behind * sent["audio"]]
+        said = answering.answer_logits(
+            made.decoder,
+            params["decoder"],
+            prefix,
+            valid,
+            batch["question"],
+            batch["answer"],
+            gate=jnp.concatenate(gate, axis=1),
+        )
+        chance = jnp.ones(len(prefix))
+        for m, each in chances.items():
+            chance *= jnp.where(sent[m] > 0, each, 1.0 - each)
+        return losses.score_answers(said, batch["answer"]), chance
+
+    scores, chance = jax.vmap(score)(_CHOICES)
+    return jax.tree.map(lambda leaf: jnp.sum(chance * leaf, axis=0), scores)
 
 
 def _kept(made: parts.Parts, params, early, batch) -> pruning.Kept:
