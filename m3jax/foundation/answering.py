@@ -78,7 +78,7 @@ def answer_logits(
         {"params": params},
         jnp.concatenate([prefix, embeds], axis=1),
         mask,
-        positions=_with_words(places, words),
+        positions=positions_with(places, words),
         gate=gate,
     )
     hidden = hidden[:, -answer.shape[1] :]
@@ -163,12 +163,20 @@ def generate_answer(
         bos=BOS,
         eos=EOS,
         pad=PAD,
-        positions=_with_words(places, question),
+        positions=positions_with(places, question),
     )
 
 
-def _with_words(places: Places | None, words: base.Array) -> base.Array | None:
-    """Positions of a prefix and of the words behind it, int [B, L + W]."""
+def positions_with(places: Places | None, words: base.Array) -> base.Array | None:
+    """Positions of a prefix and of the words behind it.
+
+    Args:
+      places: of the prefix's L tokens; None: nothing is left out.
+      words: int32 [B, W], padded by PAD.
+
+    Returns:
+      int [B, L + W], or None.
+    """
     if places is None:
         return None
     behind = places.count - 1 + jnp.cumsum(words != PAD, axis=1, dtype=jnp.int32)

@@ -44,11 +44,13 @@ def compact(cache: decoder_lib.KVCache) -> decoder_lib.KVCache:
     order = jnp.argsort(~cache.mask, axis=1, stable=True)
     moved = order[None, :, :, None, None]
     num_slots = cache.mask.shape[1]
+    # Not the lengths: a prefix may have gaps between its positions.
+    counts = jnp.sum(cache.mask, axis=1, dtype=jnp.int32)
     return cache._replace(
         k=jnp.take_along_axis(cache.k, moved, axis=2),
         v=jnp.take_along_axis(cache.v, moved, axis=2),
-        mask=jnp.arange(num_slots) < cache.lengths[:, None],
-        index=jnp.max(cache.lengths),
+        mask=jnp.arange(num_slots) < counts[:, None],
+        index=jnp.max(counts),
     )
 
 

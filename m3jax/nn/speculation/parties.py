@@ -22,12 +22,15 @@ class Party:
       embeds: [B, L, D], the prefix: embedded pictures, sounds, questions; L may be 0.
       mask: bool [B, L], True for its valid tokens.
       decoder: static.
+      positions: int [B, L], the place of each token of the prefix, if others were left
+        out between them; None: valid tokens are counted.
     """
 
     params: base.Params
     embeds: base.Array
     mask: base.Array
     decoder: decoder_lib.Decoder = flax.struct.field(pytree_node=False)
+    positions: base.Array | None = None
 
     @property
     def vocab_size(self) -> int:
@@ -41,7 +44,9 @@ class Party:
         cache = decoder_lib.init_cache(config, batch_size, length + num_slots)
         if length:
             variables = {"params": self.params}
-            _, cache = self.decoder.apply(variables, self.embeds, self.mask, cache)
+            _, cache = self.decoder.apply(
+                variables, self.embeds, self.mask, cache, positions=self.positions
+            )
         return cache
 
     def read(

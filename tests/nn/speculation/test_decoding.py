@@ -120,15 +120,24 @@ def test_a_batch_of_one_says_the_same(target, drafts, alone):
     np.testing.assert_array_equal(found.words, alone[3:4])
 
 
-def test_caches_that_run_full_are_closed_up(random_params):
-    """Sixty words of twelve sequences that draft three and accept few."""
+@pytest.mark.parametrize("step", [None, 3])
+def test_caches_that_run_full_are_closed_up(random_params, step):
+    """Sixty words of twelve sequences that draft three and accept few.
+
+    Once behind a prefix of which two of three tokens were left out.
+    """
     target = party(dataclasses.replace(CONFIG, depth=1), random_params, gain=1.5)
+    if step is not None:
+        places = np.broadcast_to(step * np.arange(LENGTH), target.mask.shape)
+        target = target.replace(positions=places)
     draft = party(SMALL, random_params, seed=1)
     generate = jax.jit(
         generation.generate, static_argnums=(0, 4), static_argnames="eos"
     )
     expected = generate(
-        target.decoder, target.params, target.embeds, target.mask, 60, eos=-1
+        *(target.decoder, target.params, target.embeds, target.mask, 60),
+        positions=target.positions,
+        eos=-1,
     )
     found = run(target, draft, 60, policies.fixed(3), eos=-1)
     np.testing.assert_array_equal(found.words, expected)
