@@ -90,6 +90,11 @@ class Requests(NamedTuple):
         }
 
 
+def zeros(num: int) -> Requests:
+    """N requests that have taken nothing."""
+    return Requests(*(np.zeros(num) for _ in Requests._fields))
+
+
 def run(
     setting: speculative_delays.Setting,
     rounds: speculative_rounds.Rounds,

@@ -4,12 +4,12 @@
 
 Training cuts nothing away: drawn gates of 0 and 1 hide windows from attention, with the
 gradient of a sigmoid. Of modalities there are few, so the loss is its exact mean over
-all choices of them, each as likely as the probes say: what the answer would lose without
-one is then known and not estimated. The loss is that of the answer, plus a penalty on
-what exceeds the budget of windows and a price ``-c log(1 - beta)`` of each modality.
-That price pulls however sure a probe is. It is in balance at ``beta = 1 - c / l`` with
-an answer that would lose ``l`` nats a word without the modality, so one that is worth
-more than ``2 c`` is sent.
+all choices of them, each as likely as the probes say: what the answer would lose
+without one is then known and not estimated. The loss is that of the answer, plus a
+penalty on what exceeds the budget of windows and a price ``-c log(1 - beta)`` of each
+modality. That price pulls however sure a probe is. It is in balance at ``beta = 1 - c /
+l`` with an answer that would lose ``l`` nats a word without the modality, so one that
+is worth more than ``2 c`` is sent.
 
 In use whole windows are cut out, with shapes that the retention fixes.
 """
@@ -75,7 +75,8 @@ def make_system(settings: config_lib.Config) -> base.System:
 
     def loss(params, batch, key):
         early = made.early(params, batch)
-        windows = _drawn_windows(made, params, early, key)
+        windows = window_logits(made, params, early)
+        windows = pruning.straight_through(windows, key)
         logits = made.relevance_logits(params, early, batch["question"])
         chances = {m: jax.nn.sigmoid(logit) for m, logit in logits.items()}
         scores = _expected_scores(made, params, early, windows, chances, batch)
@@ -140,13 +141,6 @@ def make_system(settings: config_lib.Config) -> base.System:
     )
 
 
-def _drawn_windows(made: parts.Parts, params, early, key):
-    """Gates of the picture's windows [B, n], drawn."""
-    patches = made.importance_logits(params, early["image"])
-    windows = pruning.window_scores(patches, made.counts["image"])
-    return pruning.straight_through(windows, key)
-
-
 def _expected_scores(made: parts.Parts, params, early, windows, chances, batch):
     """Means over which modalities are sent, each with its own chance; [B] each.
 
@@ -179,11 +173,23 @@ def _expected_scores(made: parts.Parts, params, early, windows, chances, batch):
     return jax.tree.map(lambda leaf: jnp.sum(chance * leaf, axis=0), scores)
 
 
-def _kept(made: parts.Parts, params, early, batch) -> pruning.Kept:
+def window_logits(made: parts.Parts, params, early) -> base.Array:
+    """How much each window of the picture matters, before the sigmoid, [B, n]."""
     patches = made.importance_logits(params, early["image"])
-    windows = pruning.window_scores(patches, made.counts["image"])
+    return pruning.window_scores(patches, made.counts["image"])
+
+
+def kept_windows(made: parts.Parts, params, early, batch) -> pruning.Kept:
+    """The windows of the picture that are kept, [B, K]."""
+    scores = window_logits(made, params, early)
     most = made.config.num_windows
-    return pruning.keep_best(windows, most, batch.get("num_windows"))
+    return pruning.keep_best(scores, most, batch.get("num_windows"))
+
+
+def wanted_modalities(made: parts.Parts, params, early, batch) -> dict[str, base.Array]:
+    """Which modalities are sent, {modality: bool [B]}."""
+    shares = _relevance(made, params, early, batch)
+    return {m: shares[m] >= made.config.relevance_threshold for m in parts.MODALITIES}
 
 
 def _relevance(made: parts.Parts, params, early, batch) -> dict[str, base.Array]:
@@ -195,16 +201,21 @@ def _relevance(made: parts.Parts, params, early, batch) -> dict[str, base.Array]
 
 def _pruned(made: parts.Parts, params, batch) -> parts.Prefix:
     early = made.early(params, batch)
-    shares = _relevance(made, params, early, batch)
-    wanted = {m: shares[m] >= made.config.relevance_threshold for m in parts.MODALITIES}
-    return made.prune(params, early, _kept(made, params, early, batch), wanted)
+    return made.prune(
+        params,
+        early,
+        kept_windows(made, params, early, batch),
+        wanted_modalities(made, params, early, batch),
+    )
 
 
 def _probe(made: parts.Parts, params, batch):
     early = made.early(params, batch)
     patches = jax.nn.sigmoid(made.importance_logits(params, early["image"]))
     importance = made.on_grid(patches)
-    kept = pruning.members(_kept(made, params, early, batch), made.windows["image"])
+    kept = pruning.members(
+        kept_windows(made, params, early, batch), made.windows["image"]
+    )
     rows = jnp.arange(len(patches))[:, None]
     chosen = (
         jnp.zeros(patches.shape, bool).at[rows, kept.places].set(kept.mask, mode="drop")

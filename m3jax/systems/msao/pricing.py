@@ -1,0 +1,291 @@
+"""What requests take that edge and cloud share, at the size of published models.
+
+Which words are said, and which drafts stand, is measured on small networks. What that
+takes is told for the machines and models of MSAO's evaluation: a window of our picture
+stands for a sixteenth of one of 448 x 448 pixels, our sound for ten seconds.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from m3jax.channels import packet_loss
+from m3jax.costs import (
+    layer_split,
+    offload,
+    speculative_batch,
+    speculative_delays,
+    speculative_rounds,
+    workers,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """What a request is at that size; the sizes are those of ``envs.edge_cloud``.
+
+    Attributes:
+      image_tokens: of a whole picture.
+      audio_tokens: of the sound.
+      image_bits: of a whole picture, as JPEG at a bit for a pixel.
+      audio_bits: of the sound, at 64 kbit/s.
+      text_tokens: of the question.
+    """
+
+    image_tokens: int = 256
+    audio_tokens: int = 250
+    image_bits: float = 2e5
+    audio_bits: float = 6.4e5
+    text_tokens: int = 40
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Machines, and the link between them.
+
+    Attributes:
+      link: seen from the edge.
+      machines: edge and cloud.
+      scale: of requests.
+      rtt_s: round-trip time.
+      pipelined: the edge drafts the next round while one is away.
+    """
+
+    link: workers.Link
+    machines: offload.Machines = offload.Machines()
+    scale: Scale = Scale()
+    rtt_s: float = 0.02
+    pipelined: bool = True
+
+
+class Work(NamedTuple):
+    """What N requests took, ``[N]`` each but for the first.
+
+    Attributes:
+      requests: seconds and bits.
+      edge_flops: operations on the edge.
+      cloud_flops: in the cloud.
+      edge_bytes: weights and cache on the edge; what it does not hold counts nothing.
+      cloud_bytes: in the cloud.
+    """
+
+    requests: speculative_batch.Requests
+    edge_flops: np.ndarray
+    cloud_flops: np.ndarray
+    edge_bytes: np.ndarray
+    cloud_bytes: np.ndarray
+
+
+class Read(NamedTuple):
+    """What one side has read of N requests.
+
+    Attributes:
+      image: ``[N]``, share of the picture, 0 to 1.
+      audio: ``[N]``, share of the sound.
+    """
+
+    image: np.ndarray
+    audio: np.ndarray
+
+    def tokens(self, scale: Scale) -> np.ndarray:
+        """Of the decoder, whole numbers ``[N]``."""
+        seen = self.image * scale.image_tokens + self.audio * scale.audio_tokens
+        return np.rint(seen).astype(int)
+
+    def bits(self, scale: Scale) -> np.ndarray:
+        """Of picture and sound as they are sent, ``[N, 2]``."""
+        parts = self.image * scale.image_bits, self.audio * scale.audio_bits
+        return np.stack(parts, axis=-1)
+
+
+def fading_link(
+    megabits_per_s: float, fading_snr_db: float = 15.0, loss: float = 0.05
+) -> workers.Link:
+    """A link of a nominal rate both ways, that fades and loses.
+
+    Args:
+      megabits_per_s: 200, 300 or 400 in the paper; 1, 5 or 20 at the edge of a cell.
+      fading_snr_db: mean SNR of its Rayleigh blocks; inf: it does not fade.
+      loss: probability that a message must be sent again.
+    """
+    rate = 1e6 * megabits_per_s
+    link = workers.Link(rate, rate, fading_snr_db=fading_snr_db)
+    return workers.lossy(link, packet_loss.IndependentLoss(loss)) if loss else link
+
+
+def everything(num: int) -> Read:
+    """All of picture and sound."""
+    return Read(np.ones(num), np.ones(num))
+
+
+def speculative(
+    rng: np.random.Generator,
+    place: Place,
+    rounds: speculative_rounds.Rounds,
+    cloud: Read,
+    edge: Read,
+) -> Work:
+    """Edge and cloud together.
+
+    Args:
+      rng: of the link.
+      place: machines and link.
+      rounds: what was drafted and accepted; of ``place.pipelined`` or not.
+      cloud: what the cloud reads, and is sent.
+      edge: what the edge reads.
+    """
+
+    def setting(seen, edge_seen):
+        return _setting(place, seen, edge_seen)
+
+    return _run(rng, place, rounds, cloud, edge, setting)
+
+
+def cloud_only(rng: np.random.Generator, place: Place, lengths: np.ndarray) -> Work:
+    """Everything goes up, and the cloud says every token; they come down as a stream.
+
+    Args:
+      rng: of the link.
+      place: machines and link.
+      lengths: tokens of each answer, ``[N]``.
+    """
+    num, link = len(lengths), place.link
+    seen = everything(num)
+    setting = _setting(place, int(seen.tokens(place.scale)[0]), 0)
+    bits = seen.bits(place.scale)
+    upload = link.transmit(rng, bits, link.up_bits_per_s)
+    word_bits = setting.protocol.down_bits(0)
+    last = link.transmit(rng, np.full(num, word_bits), link.down_bits_per_s)
+    passes_s = lengths * setting.verify_s
+    requests = speculative_batch.zeros(num)._replace(
+        upload_s=upload.seconds.sum(axis=1) + 0.5 * place.rtt_s,
+        prefill_s=np.full(num, setting.cloud_prefill_s),
+        decode_s=passes_s + 0.5 * place.rtt_s + last.seconds,
+        cloud_s=setting.cloud_prefill_s + passes_s,
+        up_s=upload.seconds.sum(axis=1),
+        down_s=last.seconds,
+        up_bits=(upload.transmissions * bits).sum(axis=1),
+        down_bits=(lengths - 1 + last.transmissions) * word_bits,
+        tokens=lengths,
+        scored=lengths,
+        rounds=lengths,
+    )
+    nothing = np.zeros(num, int)
+    work = _with_resources(place, requests, seen.tokens(place.scale), nothing)
+    return work._replace(edge_flops=np.zeros(num), edge_bytes=np.zeros(num))
+
+
+def edge_only(place: Place, lengths: np.ndarray) -> Work:
+    """Nothing is sent, and the draft model says every token.
+
+    Args:
+      place: machines.
+      lengths: tokens of each answer, ``[N]``.
+    """
+    num = len(lengths)
+    rounds = speculative_rounds.make_rounds(
+        lengths[:, None], lengths[:, None], stays=True
+    )
+
+    def setting(seen, edge_seen):
+        return dataclasses.replace(
+            _setting(place, seen, edge_seen), cloud_prefill_s=0.0
+        )
+
+    nothing = Read(np.zeros(num), np.zeros(num))
+    rng = np.random.default_rng(0)  # nothing is sent, so nothing is drawn
+    work = _run(rng, place, rounds, nothing, everything(num), setting)
+    return work._replace(cloud_flops=np.zeros(num), cloud_bytes=np.zeros(num))
+
+
+def split(
+    rng: np.random.Generator,
+    place: Place,
+    lengths: np.ndarray,
+    share: float = 0.5,
+    bits_per_real: int = 16,
+) -> Work:
+    """The cloud's model, cut between two layers.
+
+    Args:
+      rng: of the link.
+      place: machines and link.
+      lengths: tokens of each answer, ``[N]``.
+      share: of its layers on the edge.
+      bits_per_real: of a hidden state's numbers on their way.
+    """
+    machines, scale = place.machines, place.scale
+    cut = layer_split.Split(
+        machines.edge, machines.cloud, machines.target, share, bits_per_real
+    )
+    seen = scale.image_tokens + scale.audio_tokens
+    requests = layer_split.run(
+        *(rng, cut, place.link),
+        text=scale.text_tokens,
+        seen=seen,
+        answer=lengths,
+        rtt_s=place.rtt_s,
+    )
+    context = scale.text_tokens + seen + lengths
+    return Work(
+        requests,
+        *cut.flops(scale.text_tokens, seen, lengths),
+        *cut.memory_bytes(context),
+    )
+
+
+def _setting(place: Place, seen: int, edge_seen: int) -> speculative_delays.Setting:
+    machines = place.machines
+    return speculative_delays.of_machines(
+        *(machines.edge, machines.draft, machines.cloud, machines.target, place.link),
+        text=place.scale.text_tokens,
+        seen=seen,
+        edge_seen=edge_seen,
+        rtt_s=place.rtt_s,
+        pipelined=place.pipelined,
+    )
+
+
+def _run(
+    rng: np.random.Generator,
+    place: Place,
+    rounds: speculative_rounds.Rounds,
+    cloud: Read,
+    edge: Read,
+    make_setting: Callable[[int, int], speculative_delays.Setting],
+) -> Work:
+    """Runs requests that have read alike together, and puts them in order again."""
+    seen = np.stack([read.tokens(place.scale) for read in (cloud, edge)], axis=1)
+    bits = cloud.bits(place.scale)
+    kinds, which = np.unique(seen, axis=0, return_inverse=True)
+    found, order = [], []
+    for kind, (in_cloud, on_edge) in enumerate(kinds):
+        rows = np.flatnonzero(which.ravel() == kind)
+        own = speculative_rounds.Rounds(*(part[rows] for part in rounds))
+        setting = make_setting(int(in_cloud), int(on_edge))
+        delays = speculative_delays.draw(rng, setting, own, bits[rows])
+        found.append(speculative_batch.run(setting, own, delays))
+        order.append(rows)
+    back = np.argsort(np.concatenate(order))
+    requests = speculative_batch.Requests(
+        *(np.concatenate(parts)[back] for parts in zip(*found, strict=True))
+    )
+    return _with_resources(place, requests, *seen.T)
+
+
+def _with_resources(place, requests, in_cloud, on_edge) -> Work:
+    text, machines = place.scale.text_tokens, place.machines
+    draft, target = machines.draft, machines.target
+    edge_flops = draft.prefill_flops(text, on_edge)
+    edge_flops += requests.steps * draft.language.decode_flops(text + on_edge)
+    cloud_flops = target.prefill_flops(text, in_cloud)
+    cloud_flops += requests.scored * target.language.decode_flops(text + in_cloud)
+    return Work(
+        requests,
+        edge_flops,
+        cloud_flops,
+        draft.memory_bytes(text + on_edge + requests.tokens),
+        target.memory_bytes(text + in_cloud + requests.tokens),
+    )
