@@ -22,7 +22,9 @@ class Config:
         patches, which know their neighbourhood from the stem.
       pool: side of the window that the spatial head averages over, patches.
       relevance_dim: hidden width of the relevance networks.
-      retention: share of a picture's windows that is kept at most.
+      importance_threshold: windows whose best patch matters less are left out, but for
+        the best one; 0 leaves out none.
+      retention: share of a picture's windows that is kept at most; fixes the shapes.
       relevance_threshold: a modality whose relative relevance is less is left out.
       mas: how the probes' findings become one number for each modality.
       num_hashes: bits that a frame of a clip is hashed to, K.
@@ -39,14 +41,15 @@ class Config:
     early_layers: int = 0
     pool: int = 3
     relevance_dim: int = 32
-    retention: float = 0.5
+    importance_threshold: float = 0.5
+    retention: float = 1.0
     relevance_threshold: float = 0.5
     mas: activation.Config = dataclasses.field(default_factory=activation.Config)
     num_hashes: int = 256
     hash_seed: int = 0
     budget: float = 0.4
     budget_weight: float = 2.0
-    modality_price: float = 0.2
+    modality_price: float = 0.05
 
     NAME: ClassVar[str] = "msao"
     PARTS: ClassVar[dict[str, str]] = {
@@ -72,7 +75,7 @@ class Config:
             raise ValueError(
                 f"system.retention is {self.retention}; it must lie in (0, 1]"
             )
-        for name in ("relevance_threshold", "budget"):
+        for name in ("importance_threshold", "relevance_threshold", "budget"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"system.{name} must lie in [0, 1]")
         for name in ("budget_weight", "modality_price"):

@@ -58,26 +58,15 @@ def uniform(
     return Choice(pruning.keep_best(scores, most, counts), wanted)
 
 
-def probed(
-    made: parts.Parts,
-    params: base.Params,
-    batch: base.Batch,
-    importance: float | None = None,
-) -> Choice:
+def probed(made: parts.Parts, params: base.Params, batch: base.Batch) -> Choice:
     """Windows and modalities that the probes say an answer needs.
 
     Args:
       made: networks.
       params: of the whole system.
       batch: holds image, audio and question; or "early".
-      importance: keeps of the best windows those that matter at least as much; None: as
-        many as the retention gives.
     """
     early = made.early(params, batch)
-    if importance is not None:
-        logits = system.window_logits(made, params, early)
-        counts = jnp.sum(jax.nn.sigmoid(logits) >= importance, axis=1)
-        batch = {**batch, "num_windows": counts}
     return Choice(
         system.kept_windows(made, params, early, batch),
         system.wanted_modalities(made, params, early, batch),

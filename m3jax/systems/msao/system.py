@@ -44,8 +44,8 @@ def make_system(settings: config_lib.Config) -> base.System:
     """MSAO's probes and pruning as a system.
 
     Batches hold image, audio, question and answer. They may hold ``num_windows`` int
-    [B], windows of a picture that are kept of each example, at most those that
-    the retention gives.
+    [B], windows of a picture that are kept of each example whatever they matter, at
+    most those that the retention gives.
 
     Args:
       settings: what it is made of.
@@ -181,9 +181,12 @@ def window_logits(made: parts.Parts, params, early) -> base.Array:
 
 def kept_windows(made: parts.Parts, params, early, batch) -> pruning.Kept:
     """The windows of the picture that are kept, [B, K]."""
-    scores = window_logits(made, params, early)
-    most = made.config.num_windows
-    return pruning.keep_best(scores, most, batch.get("num_windows"))
+    logits = window_logits(made, params, early)
+    counts = batch.get("num_windows")
+    if counts is None:
+        important = jax.nn.sigmoid(logits) >= made.config.importance_threshold
+        counts = jnp.maximum(jnp.sum(important, axis=1), 1)
+    return pruning.keep_best(logits, made.config.num_windows, counts)
 
 
 def wanted_modalities(made: parts.Parts, params, early, batch) -> dict[str, base.Array]:
