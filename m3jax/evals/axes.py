@@ -7,7 +7,7 @@ from m3jax import base
 
 _UNITS = {
     **{"db": "dB", "s": "s", "ms": "ms", "j": "J", "w": "W", "hz": "Hz"},
-    **{"mhz": "MHz"},
+    **{"mhz": "MHz", "mbps": "Mbit/s"},
     **{"bps": "bit/s", "bits": "bit", "m": "m"},
 }
 _NAMES = {"snr": "SNR"}

@@ -23,6 +23,7 @@ def draw(
     ends: Sequence[float] = (),
     *,
     title: str = "",
+    colours: Mapping[str, str] = _COLOURS,
 ) -> None:
     """Draws a row for each worker.
 
@@ -33,8 +34,9 @@ def draw(
       names: of the workers, the first one at the top.
       ends: seconds at which blocks end, which all workers wait for: dashed lines.
       title: heading.
+      colours: kind -> colour, in the order of the legend; others are not drawn.
     """
-    for kind, colour in _COLOURS.items():
+    for kind, colour in colours.items():
         bars: Mapping[int, list] = {worker: [] for worker in range(len(names))}
         for event in events:
             if event.kind == kind:

@@ -11,7 +11,8 @@ from m3jax.costs import inference, offload
 from m3jax.nn import flops
 
 _MACHINES = offload.Machines()
-_SOUND_TOKENS_PER_S = 25
+SOUND_TOKENS_PER_S = 25
+"""Of the decoder."""
 _BYTES = 2
 """Of a number, as bfloat16."""
 
@@ -38,7 +39,7 @@ class Input(NamedTuple):
     @property
     def audio_tokens(self) -> int:
         """Of the decoder, for the sound."""
-        return self.audio_s * _SOUND_TOKENS_PER_S
+        return self.audio_s * SOUND_TOKENS_PER_S
 
 
 INPUTS = {

@@ -52,11 +52,10 @@ class Parts:
         self.order = vit.token_order(self.encoders["image"].config)
         self.grid = vit.grid_shape(self.encoders["image"].config)
         width = self.encoders["image"].config.dim * config.num_image_tokens
-        self.planes = np.asarray(
-            hashing.random_planes(
-                jax.random.key(config.hash_seed), config.num_hashes, width
-            )
-        )
+        with jax.ensure_compile_time_eval():  # where it is made while tracing too
+            key = jax.random.key(config.hash_seed)
+            planes = hashing.random_planes(key, config.num_hashes, width)
+            self.planes = np.asarray(planes)
 
     def _window(self, m: str) -> int:
         length, count = vit.num_tokens(self.encoders[m].config), self.counts[m]

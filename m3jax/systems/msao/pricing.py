@@ -13,13 +13,17 @@ import numpy as np
 
 from m3jax.channels import packet_loss
 from m3jax.costs import (
+    inference,
     layer_split,
     offload,
+    payload,
     speculative_batch,
     speculative_delays,
     speculative_rounds,
+    vision_language,
     workers,
 )
+from m3jax.systems.msao import overheads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,34 +140,41 @@ def speculative(
       cloud: what the cloud reads, and is sent.
       edge: what the edge reads.
     """
-
-    def setting(seen, edge_seen):
-        return _setting(place, seen, edge_seen)
-
     return _run(rng, place, rounds, cloud, edge, setting)
 
 
-def cloud_only(rng: np.random.Generator, place: Place, lengths: np.ndarray) -> Work:
-    """Everything goes up, and the cloud says every token; they come down as a stream.
+def cloud_only(
+    rng: np.random.Generator,
+    place: Place,
+    lengths: np.ndarray,
+    read: Read | None = None,
+) -> Work:
+    """The cloud says every token; they come down as a stream.
 
     Args:
       rng: of the link.
       place: machines and link.
       lengths: tokens of each answer, ``[N]``.
+      read: what goes up; None: everything.
     """
-    num, link = len(lengths), place.link
-    seen = everything(num)
-    setting = _setting(place, int(seen.tokens(place.scale)[0]), 0)
-    bits = seen.bits(place.scale)
+    num, link, machines = len(lengths), place.link, place.machines
+    read = everything(num) if read is None else read
+    seen, bits = read.tokens(place.scale), read.bits(place.scale)
+    text = place.scale.text_tokens
+    reading_s = vision_language.prefill_time(
+        machines.cloud, machines.target, text, seen
+    )
+    token_s = inference.decode_time(
+        machines.cloud, machines.target.language, text + seen
+    )
     upload = link.transmit(rng, bits, link.up_bits_per_s)
-    word_bits = setting.protocol.down_bits(0)
+    word_bits = payload.token_bits(machines.target.language.vocab_size)
     last = link.transmit(rng, np.full(num, word_bits), link.down_bits_per_s)
-    passes_s = lengths * setting.verify_s
     requests = speculative_batch.zeros(num)._replace(
         upload_s=upload.seconds.sum(axis=1) + 0.5 * place.rtt_s,
-        prefill_s=np.full(num, setting.cloud_prefill_s),
-        decode_s=passes_s + 0.5 * place.rtt_s + last.seconds,
-        cloud_s=setting.cloud_prefill_s + passes_s,
+        prefill_s=np.asarray(reading_s),
+        decode_s=lengths * token_s + 0.5 * place.rtt_s + last.seconds,
+        cloud_s=reading_s + lengths * token_s,
         up_s=upload.seconds.sum(axis=1),
         down_s=last.seconds,
         up_bits=(upload.transmissions * bits).sum(axis=1),
@@ -172,8 +183,7 @@ def cloud_only(rng: np.random.Generator, place: Place, lengths: np.ndarray) -> W
         scored=lengths,
         rounds=lengths,
     )
-    nothing = np.zeros(num, int)
-    work = _with_resources(place, requests, seen.tokens(place.scale), nothing)
+    work = _with_resources(place, requests, seen, np.zeros(num, int))
     return work._replace(edge_flops=np.zeros(num), edge_bytes=np.zeros(num))
 
 
@@ -189,14 +199,13 @@ def edge_only(place: Place, lengths: np.ndarray) -> Work:
         lengths[:, None], lengths[:, None], stays=True
     )
 
-    def setting(seen, edge_seen):
-        return dataclasses.replace(
-            _setting(place, seen, edge_seen), cloud_prefill_s=0.0
-        )
+    def alone(place, seen, edge_seen):
+        both = setting(place, seen, edge_seen)
+        return dataclasses.replace(both, cloud_prefill_s=0.0)
 
     nothing = Read(np.zeros(num), np.zeros(num))
     rng = np.random.default_rng(0)  # nothing is sent, so nothing is drawn
-    work = _run(rng, place, rounds, nothing, everything(num), setting)
+    work = _run(rng, place, rounds, nothing, everything(num), alone)
     return work._replace(cloud_flops=np.zeros(num), cloud_bytes=np.zeros(num))
 
 
@@ -236,7 +245,45 @@ def split(
     )
 
 
-def _setting(place: Place, seen: int, edge_seen: int) -> speculative_delays.Setting:
+def with_probes(place: Place, work: Work) -> Work:
+    """The same after the probes have looked at the whole request on the edge."""
+    scale, edge = place.scale, place.machines.edge
+    side = round(28 * scale.image_tokens**0.5)
+    seconds_of_sound = scale.audio_tokens // overheads.SOUND_TOKENS_PER_S
+    asked = overheads.Input(scale.text_tokens, side, 1, seconds_of_sound)
+    added = overheads.overhead(asked, place.machines)
+    before_s = added.seconds + added.early_flops / edge.usable_flops_per_s
+    requests = work.requests
+    return work._replace(
+        requests=requests._replace(
+            upload_s=requests.upload_s + before_s, edge_s=requests.edge_s + before_s
+        ),
+        edge_flops=work.edge_flops + added.flops + added.early_flops,
+    )
+
+
+def drafting(place: Place, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds and operations of an answer that the draft says after reading all.
+
+    Args:
+      place: machines.
+      lengths: tokens of each answer, ``[N]``.
+    """
+    scale, machines = place.scale, place.machines
+    context = scale.text_tokens + scale.image_tokens + scale.audio_tokens
+    language = machines.draft.language
+    seconds = inference.decode_time(machines.edge, language, context)
+    return lengths * seconds, lengths * language.decode_flops(context)
+
+
+def setting(place: Place, seen: int, edge_seen: int) -> speculative_delays.Setting:
+    """Times of the machines where both sides have read so many tokens of it all.
+
+    Args:
+      place: machines and link.
+      seen: tokens that the cloud has read, but for the question.
+      edge_seen: and the edge.
+    """
     machines = place.machines
     return speculative_delays.of_machines(
         *(machines.edge, machines.draft, machines.cloud, machines.target, place.link),
@@ -254,19 +301,19 @@ def _run(
     rounds: speculative_rounds.Rounds,
     cloud: Read,
     edge: Read,
-    make_setting: Callable[[int, int], speculative_delays.Setting],
+    make_setting: Callable[[Place, int, int], speculative_delays.Setting],
 ) -> Work:
     """Runs requests that have read alike together, and puts them in order again."""
     seen = np.stack([read.tokens(place.scale) for read in (cloud, edge)], axis=1)
     bits = cloud.bits(place.scale)
     kinds, which = np.unique(seen, axis=0, return_inverse=True)
     found, order = [], []
-    for kind, (in_cloud, on_edge) in enumerate(kinds):
-        rows = np.flatnonzero(which.ravel() == kind)
+    for number, (in_cloud, on_edge) in enumerate(kinds):
+        rows = np.flatnonzero(which.ravel() == number)
         own = speculative_rounds.Rounds(*(part[rows] for part in rounds))
-        setting = make_setting(int(in_cloud), int(on_edge))
-        delays = speculative_delays.draw(rng, setting, own, bits[rows])
-        found.append(speculative_batch.run(setting, own, delays))
+        kind = make_setting(place, int(in_cloud), int(on_edge))
+        delays = speculative_delays.draw(rng, kind, own, bits[rows])
+        found.append(speculative_batch.run(kind, own, delays))
         order.append(rows)
     back = np.argsort(np.concatenate(order))
     requests = speculative_batch.Requests(

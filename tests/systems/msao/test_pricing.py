@@ -24,7 +24,7 @@ def test_the_cloud_alone_takes_its_passes_and_one_trip():
     token = inference.decode_time(MACHINES.cloud, MACHINES.target.language, 40 + SEEN)
     prefill = vision_language.prefill_time(MACHINES.cloud, MACHINES.target, 40, SEEN)
     bits = PLACE.scale.image_bits + PLACE.scale.audio_bits
-    word = 21 / 3e8
+    word = 18 / 3e8
     expected = bits / 3e8 + 0.02 + prefill + LENGTHS * token + word
     np.testing.assert_allclose(work.requests.total_s, expected, rtol=1e-6)
     np.testing.assert_array_equal(work.requests.up_bits, bits)
