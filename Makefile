@@ -34,7 +34,7 @@ PYTEST ?= $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=lo
 	--no-loadscope-reorder
 
 .PHONY: help setup train test test-all lint format bench docs audit pretrain
-.PHONY: pretrain-experts pretrain-edge pretrain-mixture clean
+.PHONY: pretrain-experts pretrain-edge pretrain-mixture pretrain-probes clean
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
@@ -113,6 +113,11 @@ pretrain-mixture: setup
 	    --workdir=runs/edge_mixture
 	$(BIN)/python launch/evaluate.py --workdir=runs/edge_mixture \
 	    --export=edge_mixture --export_root=m3jax/pretrained
+
+pretrain-probes: setup
+	$(BIN)/python launch/train.py --config=configs/msao.py --workdir=runs/edge_probes
+	$(BIN)/python launch/evaluate.py --workdir=runs/edge_probes \
+	    --export=edge_probes --export_root=m3jax/pretrained
 
 clean:
 	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache

@@ -33,7 +33,7 @@ def get_config(arg: str = "laptop") -> supervised.Supervised:
             system=msao.Config(),
             data=dataset.Config(config="laptop", fresh=True, curriculum=((0, MIX),)),
             train=train_config.TrainConfig(
-                steps=1500, log_every=20, checkpoint_every=250, evaluate_every=500
+                steps=2400, log_every=20, checkpoint_every=400
             ),
             learner=train_config.LearnerConfig(
                 batch_size=48,
