@@ -9,6 +9,7 @@
 #   make audit       the properties that the generated data must have
 #   make pretrain    train the shipped starting points again (up to two hours)
 #   make pretrain-experts   train M3LLM's experts again
+#   make pretrain-draft     train the small model that drafts again (10 minutes)
 #   make setup       only the environment, .venv
 #   make clean       remove the environment and what was built
 #
@@ -34,7 +35,7 @@ PYTEST ?= $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=lo
 	--no-loadscope-reorder
 
 .PHONY: help setup train test test-all lint format bench docs audit pretrain
-.PHONY: pretrain-experts pretrain-edge pretrain-mixture clean
+.PHONY: pretrain-experts pretrain-edge pretrain-mixture pretrain-draft clean
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
@@ -113,6 +114,12 @@ pretrain-mixture: setup
 	    --workdir=runs/edge_mixture
 	$(BIN)/python launch/evaluate.py --workdir=runs/edge_mixture \
 	    --export=edge_mixture --export_root=m3jax/pretrained
+
+pretrain-draft: setup
+	$(BIN)/python launch/train.py --config=configs/generalist.py:draft \
+	    --workdir=runs/edge_draft
+	$(BIN)/python launch/evaluate.py --workdir=runs/edge_draft \
+	    --export=edge_draft --export_root=m3jax/pretrained
 
 clean:
 	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache

@@ -3,7 +3,9 @@
     python launch/train.py --config=configs/generalist.py --workdir=runs/pretrain
 
 `laptop` (default) learns to look; `more` goes on from what is shipped, with most of its
-questions about what is hard. `smoke` shows in seconds that it runs, `tiny` in no time.
+questions about what is hard. `draft` is a small one of a sixth of the decoder's work,
+which drafts for the large one (docs/speculation.md). `smoke` shows in seconds that it
+runs, `tiny` in no time.
 """
 
 from m3jax.data.edgescenes import dataset, examples
@@ -33,7 +35,7 @@ MORE = (
     *("recognise", "count", "audio_visual", "sign") * 3,
     *("compare", "lesion", "pitch", "tones", "timbre", "prior"),
 )
-VARIANTS = ("laptop", "more", "smoke", "tiny")
+VARIANTS = ("laptop", "more", "draft", "smoke", "tiny")
 
 
 def get_config(arg: str = "laptop") -> supervised.Supervised:
@@ -42,6 +44,15 @@ def get_config(arg: str = "laptop") -> supervised.Supervised:
         config = get_config("laptop")
         config.start, config.train.seed = "generalist", 1
         config.train.steps, config.data.curriculum = 2000, ((0, MORE),)
+        return config
+    if arg == "draft":
+        config = get_config("laptop")
+        config.system.sizes = sizes_lib.Sizes(
+            # Two layers: one finds what the question names, the next looks it up.
+            decoder=sizes_lib.DecoderSizes(dim=48, depth=2, ff_dim=96),
+            image=sizes_lib.image(depth=1, stem=(12, 24, 48), mlp_dim=96),
+            audio=sizes_lib.audio(depth=1, mlp_dim=96),
+        )
         return config
     if arg == "laptop":
         return supervised.Supervised(
