@@ -4,12 +4,13 @@
 
 `laptop` (default) learns to look; `more` goes on from what is shipped, with most of its
 questions about what is hard. `draft` is a small one of a sixth of the decoder's work,
-which drafts for the large one (docs/speculation.md). `smoke` shows in seconds that it
-runs, `tiny` in no time.
+which drafts for the large one (docs/speculation.md); `exit` is one behind the large one's
+first layer, and drafts as well. `smoke` shows in seconds that it runs, `tiny` in no time.
 """
 
 from m3jax.data.edgescenes import dataset, examples
 from m3jax.experiments import supervised
+from m3jax.foundation import early_exit
 from m3jax.foundation import generalist as generalist_lib
 from m3jax.foundation import sizes as sizes_lib
 from m3jax.testing import tiny, tiny_runs
@@ -35,7 +36,7 @@ MORE = (
     *("recognise", "count", "audio_visual", "sign") * 3,
     *("compare", "lesion", "pitch", "tones", "timbre", "prior"),
 )
-VARIANTS = ("laptop", "more", "draft", "smoke", "tiny")
+VARIANTS = ("laptop", "more", "draft", "exit", "smoke", "tiny")
 
 
 def get_config(arg: str = "laptop") -> supervised.Supervised:
@@ -53,6 +54,13 @@ def get_config(arg: str = "laptop") -> supervised.Supervised:
             image=sizes_lib.image(depth=1, stem=(12, 24, 48), mlp_dim=96),
             audio=sizes_lib.audio(depth=1, mlp_dim=96),
         )
+        return config
+    if arg == "exit":
+        config = get_config("laptop")
+        config.system, config.start = early_exit.Config(config.system), "generalist"
+        config.learner.trainable = "exit"
+        config.learner.optimizer.learning_rate = 1e-2  # a norm and a linear map
+        config.train.steps, config.data.curriculum = 400, ((0, THEN),)
         return config
     if arg == "laptop":
         return supervised.Supervised(
