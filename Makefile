@@ -9,7 +9,7 @@
 #   make audit       the properties that the generated data must have
 #   make pretrain    train the shipped starting points again (up to two hours)
 #   make pretrain-experts   train M3LLM's experts again
-#   make pretrain-draft     train the two that draft again (15 minutes)
+#   make pretrain-draft     train the two that draft again (25 minutes)
 #   make setup       only the environment, .venv
 #   make clean       remove the environment and what was built
 #
@@ -119,6 +119,10 @@ pretrain-draft: setup
 	$(BIN)/python launch/train.py --config=configs/generalist.py:draft \
 	    --workdir=runs/edge_draft
 	$(BIN)/python launch/evaluate.py --workdir=runs/edge_draft \
+	    --export=edge_draft --export_root=m3jax/pretrained
+	$(BIN)/python launch/train.py --config=configs/generalist.py:draft_more \
+	    --workdir=runs/edge_draft_more
+	$(BIN)/python launch/evaluate.py --workdir=runs/edge_draft_more \
 	    --export=edge_draft --export_root=m3jax/pretrained
 	$(BIN)/python launch/train.py --config=configs/generalist.py:exit \
 	    --workdir=runs/edge_exit
