@@ -9,6 +9,7 @@
 #   make audit       the properties that the generated data must have
 #   make pretrain    train the shipped starting points again (up to two hours)
 #   make pretrain-experts   train M3LLM's experts again
+#   make pretrain-draft     train the two that draft again (25 minutes)
 #   make setup       only the environment, .venv
 #   make clean       remove the environment and what was built
 #
@@ -34,7 +35,8 @@ PYTEST ?= $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=lo
 	--no-loadscope-reorder
 
 .PHONY: help setup train test test-all lint format bench docs audit pretrain
-.PHONY: pretrain-experts pretrain-edge pretrain-mixture pretrain-probes clean
+.PHONY: pretrain-experts pretrain-edge pretrain-mixture pretrain-draft
+.PHONY: pretrain-probes clean
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
@@ -114,10 +116,28 @@ pretrain-mixture: setup
 	$(BIN)/python launch/evaluate.py --workdir=runs/edge_mixture \
 	    --export=edge_mixture --export_root=m3jax/pretrained
 
+pretrain-draft: setup
+	$(BIN)/python launch/train.py --config=configs/generalist.py:draft \
+	    --workdir=runs/edge_draft
+	$(BIN)/python launch/evaluate.py --workdir=runs/edge_draft \
+	    --export=edge_draft --export_root=m3jax/pretrained
+	$(BIN)/python launch/train.py --config=configs/generalist.py:draft_more \
+	    --workdir=runs/edge_draft_more
+	$(BIN)/python launch/evaluate.py --workdir=runs/edge_draft_more \
+	    --export=edge_draft --export_root=m3jax/pretrained
+	$(BIN)/python launch/train.py --config=configs/generalist.py:exit \
+	    --workdir=runs/edge_exit
+	$(BIN)/python launch/evaluate.py --workdir=runs/edge_exit \
+	    --export=edge_exit --export_root=m3jax/pretrained
+
 pretrain-probes: setup
-	$(BIN)/python launch/train.py --config=configs/msao.py --workdir=runs/edge_probes
-	$(BIN)/python launch/evaluate.py --workdir=runs/edge_probes \
-	    --export=edge_probes --export_root=m3jax/pretrained
+	for part in laptop:edge_probes whole:edge_cloud; do \
+	    name=$${part#*:} && \
+	    $(BIN)/python launch/train.py --config=configs/msao.py:$${part%:*} \
+	        --workdir=runs/$$name && \
+	    $(BIN)/python launch/evaluate.py --workdir=runs/$$name \
+	        --export=$$name --export_root=m3jax/pretrained || exit 1; \
+	done
 
 clean:
 	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache

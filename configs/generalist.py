@@ -3,11 +3,15 @@
     python launch/train.py --config=configs/generalist.py --workdir=runs/pretrain
 
 `laptop` (default) learns to look; `more` goes on from what is shipped, with most of its
-questions about what is hard. `smoke` shows in seconds that it runs, `tiny` in no time.
+questions about what is hard. `draft` is a small one of a sixth of the decoder's work,
+which drafts for the large one (docs/speculation.md), and `draft_more` goes on from it;
+`exit` is one behind the large one's first layer, and drafts as well. `smoke` shows in
+seconds that it runs, `tiny` in no time.
 """
 
 from m3jax.data.edgescenes import dataset, examples
 from m3jax.experiments import supervised
+from m3jax.foundation import early_exit
 from m3jax.foundation import generalist as generalist_lib
 from m3jax.foundation import sizes as sizes_lib
 from m3jax.testing import tiny, tiny_runs
@@ -33,7 +37,13 @@ MORE = (
     *("recognise", "count", "audio_visual", "sign") * 3,
     *("compare", "lesion", "pitch", "tones", "timbre", "prior"),
 )
-VARIANTS = ("laptop", "more", "smoke", "tiny")
+# What a small one has not learnt by then; describing is naming, again and again.
+DRAFTED = (
+    *("recognise", "describe") * 5,
+    *("count", "compare", "chart", "sign", "document", "audio_visual") * 2,
+    *("lesion", "pitch", "tones", "timbre", "prior"),
+)
+VARIANTS = ("laptop", "more", "draft", "draft_more", "exit", "smoke", "tiny")
 
 
 def get_config(arg: str = "laptop") -> supervised.Supervised:
@@ -42,6 +52,27 @@ def get_config(arg: str = "laptop") -> supervised.Supervised:
         config = get_config("laptop")
         config.start, config.train.seed = "generalist", 1
         config.train.steps, config.data.curriculum = 2000, ((0, MORE),)
+        return config
+    if arg == "draft":
+        config = get_config("laptop")
+        config.system.sizes = sizes_lib.Sizes(
+            # Two layers: one finds what the question names, the next looks it up.
+            decoder=sizes_lib.DecoderSizes(dim=48, depth=2, ff_dim=96),
+            image=sizes_lib.image(depth=1, stem=(12, 24, 48), mlp_dim=96),
+            audio=sizes_lib.audio(depth=1, mlp_dim=96),
+        )
+        return config
+    if arg == "draft_more":
+        config = get_config("draft")
+        config.start, config.train.seed = "edge_draft", 1
+        config.train.steps, config.data.curriculum = 1700, ((0, DRAFTED),)
+        return config
+    if arg == "exit":
+        config = get_config("laptop")
+        config.system, config.start = early_exit.Config(config.system), "generalist"
+        config.learner.trainable = "exit"
+        config.learner.optimizer.learning_rate = 1e-2  # a norm and a linear map
+        config.train.steps, config.data.curriculum = 400, ((0, THEN),)
         return config
     if arg == "laptop":
         return supervised.Supervised(

@@ -4,13 +4,15 @@
     python launch/evaluate.py --workdir=runs/msao
 
 `laptop` (default) tunes probes, later layers, projectors and decoder of the shipped
-generalist through the answers; `smoke` shows in seconds that it runs, `tiny` in no
-time. Speculation between edge and cloud is in docs/speculation.md and
+generalist through the answers; `whole` tunes a generalist that reads everything as
+long, to compare with; `smoke` shows in seconds that it runs, `tiny` in no time.
+Speculation between edge and cloud is in docs/speculation.md and
 docs/edge_cloud.md.
 """
 
-from m3jax.data.edgescenes import dataset, scenes
-from m3jax.experiments import supervised
+from m3jax.data.edgescenes import dataset, examples, scenes
+from m3jax.experiments import over_snr, supervised
+from m3jax.foundation import generalist
 from m3jax.systems import msao
 from m3jax.systems.msao import evaluation
 from m3jax.testing import tiny, tiny_runs
@@ -23,7 +25,7 @@ MIX = (
     *("document", "describe", "audio_visual", "count", "sign") * 2,
     *("recognise", "compare", "chart"),
 )
-VARIANTS = ("laptop", "smoke", "tiny")
+VARIANTS = ("laptop", "whole", "smoke", "tiny")
 
 
 def get_config(arg: str = "laptop") -> supervised.Supervised:
@@ -50,6 +52,14 @@ def get_config(arg: str = "laptop") -> supervised.Supervised:
             evaluator=evaluation.Probed(),
             start="generalist",
         )
+    if arg == "whole":
+        config = get_config("laptop")
+        config.system = generalist.Config(
+            patch_words=examples.PATCH_WORDS, sound_words=examples.SOUND_WORDS
+        )
+        config.learner.trainable = "encoder|projector|decoder"
+        config.evaluator = over_snr.OverSnr()
+        return config
     if arg == "smoke":
         config = get_config("laptop")
         config.data.config = "smoke"

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from m3jax import base
 from m3jax.foundation import answering
 from m3jax.foundation import sizes as sizes_lib
-from m3jax.nn import compressors, vit
+from m3jax.nn import compressors, speculation, vit
 from m3jax.nn import decoder as decoder_lib
 from m3jax.ops import losses
 
@@ -92,6 +92,70 @@ def silent_tokens(config: Config, params: base.Params) -> base.Array:
     return pool.apply({}, tokens, jnp.ones(tokens.shape[:2], bool))[0][0]
 
 
+def encode(
+    config: Config, params: base.Params, batch: base.Batch
+) -> dict[str, base.Array]:
+    """Tokens of each modality, already in the space of the decoder's words.
+
+    Args:
+      config: of the generalist.
+      params: its parameters.
+      batch: holds image and audio.
+
+    Returns:
+      {modality: [B, L, D]}.
+    """
+    projector = nn.Dense(config.sizes.dim)
+    out = {}
+    for m in sizes_lib.MODALITIES:
+        encoder = vit.ViT(config.sizes.encoder_config(m))
+        x = answering.encoder_input(batch, m)
+        tokens = encoder.apply({"params": params[f"{m}_encoder"]}, x)
+        out[m] = projector.apply({"params": params[f"{m}_projector"]}, tokens)
+    return out
+
+
+def prefix(config: Config, tokens: dict[str, base.Array]) -> base.Array:
+    """What the decoder reads before the question.
+
+    Args:
+      config: of the generalist.
+      tokens: of `encode`.
+
+    Returns:
+      [B, num_image_tokens + num_audio_tokens, D].
+    """
+    counts = {"image": config.num_image_tokens, "audio": config.num_audio_tokens}
+    pooled = [
+        compressors.WindowPool(counts[m]).apply(
+            {}, tokens[m], jnp.ones(tokens[m].shape[:2], bool)
+        )[0]
+        for m in sizes_lib.MODALITIES
+    ]
+    return jnp.concatenate(pooled, axis=1)
+
+
+def party(config: Config, params: base.Params, batch: base.Batch) -> speculation.Party:
+    """A generalist that has seen, heard and been asked, before it speaks.
+
+    Args:
+      config: of the generalist.
+      params: its parameters.
+      batch: holds image, audio and question.
+    """
+    decoder = decoder_lib.Decoder(config.sizes.decoder_config())
+    seen = prefix(config, encode(config, params, batch))
+    question = jnp.asarray(batch["question"])
+    asked = decoder.apply({"params": params["decoder"]}, question, method="embed")
+    there = jnp.ones(seen.shape[:2], bool)
+    return speculation.Party(
+        params["decoder"],
+        jnp.concatenate([seen, asked], axis=1),
+        jnp.concatenate([there, question != answering.PAD], axis=1),
+        decoder,
+    )
+
+
 def make_system(config: Config) -> base.System:
     """The generalist as a system.
 
@@ -108,10 +172,6 @@ def make_system(config: Config) -> base.System:
     """
     sizes = config.sizes
     encoders = {m: vit.ViT(sizes.encoder_config(m)) for m in sizes_lib.MODALITIES}
-    pools = {
-        "image": compressors.WindowPool(config.num_image_tokens),
-        "audio": compressors.WindowPool(config.num_audio_tokens),
-    }
     projector = nn.Dense(sizes.dim)
     decoder = decoder_lib.Decoder(sizes.decoder_config())
     order = vit.token_order(sizes.encoder_config("image"))
@@ -129,26 +189,13 @@ def make_system(config: Config) -> base.System:
         params["decoder"] = decoder.init(next(keys), token, valid)["params"]
         return params
 
-    def encode(params, batch):
-        """Tokens of each modality, already in the space of the decoder's words."""
-        out = {}
-        for m, encoder in encoders.items():
-            x = answering.encoder_input(batch, m)
-            tokens = encoder.apply({"params": params[f"{m}_encoder"]}, x)
-            out[m] = projector.apply({"params": params[f"{m}_projector"]}, tokens)
-        return out
-
     def answer_logits(params, tokens, batch):
-        pooled = [
-            pools[m].apply({}, tokens[m], jnp.ones(tokens[m].shape[:2], bool))[0]
-            for m in sizes_lib.MODALITIES
-        ]
-        prefix = jnp.concatenate(pooled, axis=1)
+        seen = prefix(config, tokens)
         return answering.answer_logits(
             decoder,
             params["decoder"],
-            prefix,
-            jnp.ones(prefix.shape[:2], bool),
+            seen,
+            jnp.ones(seen.shape[:2], bool),
             batch["question"],
             batch["answer"],
         )
@@ -169,7 +216,7 @@ def make_system(config: Config) -> base.System:
 
     def loss(params, batch, key):
         del key
-        tokens = encode(params, batch)
+        tokens = encode(config, params, batch)
         scores = losses.score_answers(
             answer_logits(params, tokens, batch), batch["answer"]
         )
@@ -188,7 +235,7 @@ def make_system(config: Config) -> base.System:
 
     def answer(params, batch, key):
         del key
-        logits = answer_logits(params, encode(params, batch), batch)
+        logits = answer_logits(params, encode(config, params, batch), batch)
         return losses.score_answers(logits, batch["answer"])
 
     return base.System(

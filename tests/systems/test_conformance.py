@@ -7,7 +7,7 @@ import pytest
 
 from m3jax.channels import links
 from m3jax.costs import budgets
-from m3jax.foundation import generalist
+from m3jax.foundation import early_exit, generalist
 from m3jax.nn import lora
 from m3jax.systems import msao, tokcom, wdmoe
 from m3jax.systems.m3llm import specialist
@@ -94,6 +94,11 @@ SYSTEMS = {
         GENERALIST.make_system(),
         tiny.make_batch(),
         (r"(image|audio)_(encoder|projector)", "decoder/[a-z_]+"),
+    ),
+    "early_exit": (
+        early_exit.Config(GENERALIST).make_system(),
+        tiny.make_batch(),
+        ("exit/(final_norm|head)/.*",),
     ),
     "specialist": (
         specialist.Config(

@@ -5,7 +5,7 @@
 `m3jax.costs.speculation`.
 """
 
-from m3jax.nn.speculation import policies, protocols, verification
+from m3jax.nn.speculation import exits, policies, protocols, verification
 from m3jax.nn.speculation.counts import Counts, Result, pool
 from m3jax.nn.speculation.decoding import MODES, speculate
 from m3jax.nn.speculation.drafting import normalised_entropy
@@ -16,6 +16,7 @@ __all__ = [
     "Counts",
     "Party",
     "Result",
+    "exits",
     "first_layers",
     "init_exit",
     "normalised_entropy",

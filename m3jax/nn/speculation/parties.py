@@ -57,6 +57,29 @@ class Party:
         embeds = self.decoder.apply(variables, words, method="embed")
         return self.decoder.apply(variables, embeds, mask, cache)
 
+    def read_answer(
+        self, words: base.Array, valid: base.Array, bos: int = 1
+    ) -> base.Array:
+        """Reads the prefix and a whole answer, in one pass with no cache.
+
+        Args:
+          words: int32 [B, N].
+          valid: bool [B, N], words of the answer, the first ones.
+          bos: word that starts it; not among ``words``.
+
+        Returns:
+          Hidden states [B, N, D]; `logits` of place t scores ``words[:, t]``.
+        """
+        variables = {"params": self.params}
+        said = jnp.pad(words[:, :-1], ((0, 0), (1, 0)), constant_values=bos)
+        embeds = self.decoder.apply(variables, said, method="embed")
+        hidden, _ = self.decoder.apply(
+            variables,
+            jnp.concatenate([self.embeds.astype(embeds.dtype), embeds], axis=1),
+            jnp.concatenate([self.mask, valid], axis=1),
+        )
+        return hidden[:, -words.shape[1] :]
+
     def logits(self, hidden: base.Array, vocab_size: int) -> base.Array:
         """Scores of the first so many words, float32 [..., V]."""
         scores = self.decoder.apply({"params": self.params}, hidden, method="logits")

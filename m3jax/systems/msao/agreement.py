@@ -75,9 +75,7 @@ def measure(
     size = parties.shared_vocabulary(target, draft, vocab_size)
     ends = (words == eos).astype(jnp.int32)
     valid = jnp.cumsum(ends, axis=1) == ends
-    read = jnp.pad(words[:, :-1], ((0, 0), (1, 0)), constant_values=bos)
-    hidden, _ = draft.read(read, valid, draft.start(words.shape[1]))
-    scores = draft.logits(hidden, size)
+    scores = draft.logits(draft.read_answer(words, valid, bos), size)
     agrees = jnp.argmax(scores, axis=-1) == words
     entropy = speculation.normalised_entropy(scores)
     return Agreement(agrees & valid, jnp.where(valid, entropy, 0.0), valid)

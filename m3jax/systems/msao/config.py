@@ -41,7 +41,7 @@ class Config:
     early_layers: int = 0
     pool: int = 3
     relevance_dim: int = 32
-    importance_threshold: float = 0.5
+    importance_threshold: float = 0.15
     retention: float = 1.0
     relevance_threshold: float = 0.5
     mas: activation.Config = dataclasses.field(default_factory=activation.Config)
