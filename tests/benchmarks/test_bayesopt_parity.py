@@ -1,5 +1,6 @@
 """m3jax and its peers have the same posterior in the benchmark of optimisation."""
 
+import numpy as np
 import pytest
 
 pytest.importorskip("tinygp")
@@ -36,3 +37,26 @@ def test_the_objective_has_the_optimum_that_is_published():
     best = [0.20169, 0.150011, 0.476874, 0.275332, 0.311652, 0.6573]
     assert bayesopt.objective(best) == pytest.approx(bayesopt.OPTIMUM, abs=1e-4)
     assert float(bayesopt.hartmann(best)) == pytest.approx(bayesopt.OPTIMUM, abs=1e-4)
+
+
+def test_the_regret_is_judged_with_its_standard_error():
+    from benchmarks import bayesopt
+
+    rng = np.random.default_rng(0)
+
+    def around(regret, spread, num):
+        values = rng.normal(size=num)
+        values = (values - values.mean()) / values.std(ddof=1)
+        return bayesopt.OPTIMUM + regret + spread * values
+
+    few, many = around(0.02, 0.05, 5), around(0.02, 0.05, 500)
+    worse = {"other": around(0.6, 0.1, 5)}
+    found = bayesopt.judge(around(0.09, 0.08, 64), {"one": few, **worse})
+    assert found["m3jax"] == pytest.approx((0.09, 0.01))
+    assert found["one"] == pytest.approx((0.02, 0.05 / np.sqrt(5)))
+    bayesopt.judge(around(0.09, 0.08, 64), {"one": many})  # below 0.05 + 2 errors
+    with pytest.raises(RuntimeError, match=r"0\.110.*one 0\.020"):
+        bayesopt.judge(around(0.11, 0.08, 64), {"one": many, **worse})
+    bayesopt.judge(around(0.11, 0.08, 64), {"one": few})
+    with pytest.raises(RuntimeError, match="speed alone"):
+        bayesopt.judge(around(0.2, 0.08, 64), {"one": few})

@@ -7,6 +7,10 @@ from jax.scipy.stats import norm
 from m3jax import base
 
 _TINY = 1e-12
+_NEAR = 1.5
+"""Standard deviations up to which an improvement's law is summed as it is."""
+_LEVELS = 24
+"""Of the continued fraction beyond."""
 
 
 def expected_improvement(
@@ -37,6 +41,76 @@ def expected_improvement(
     return jnp.where(std > _TINY, jnp.maximum(found, 0.0), jnp.maximum(gain, 0.0))
 
 
+def log_expected_improvement(
+    mean: base.Array, std: base.Array, best: base.Array, xi: base.Array = 0.0
+) -> base.Array:
+    """Logarithm of `expected_improvement`, with slopes where that underflows.
+
+    With ``t = -z > 0`` and Mills' ratio as Laplace's continued fraction
+    ``R(t) = 1 / (t + 1 / L)``, ``L = t + 2 / (t + 3 / (t + ...))``,
+
+        phi(z) + z Phi(z) = phi(t) (1 - t R(t)) = phi(t) / (1 + t L),
+
+    which cancels nothing; above ``z = -1.5`` the sum is taken as it is. Why logarithms:
+    Ament et al., "Unexpected improvements to expected improvement for Bayesian
+    optimization", NeurIPS 2023. Relative error of the improvement below 1e-4.
+
+    Args:
+      mean: mu, any shape.
+      std: sigma, above 0.
+      best: the least value so far.
+      xi: what an improvement must at least be, in the unit of the values.
+
+    Example:
+      >>> expected_improvement(jnp.float32(2.0), jnp.float32(0.1), 0.0).item()
+      0.0
+      >>> log_expected_improvement(jnp.float32(2.0), jnp.float32(0.1), 0.0).round()
+      Array(-209., dtype=float32)
+    """
+    std = jnp.maximum(std, _TINY)
+    z = (best - xi - mean) / std
+    far = z < -_NEAR
+    near_z, t = jnp.where(far, -_NEAR, z), jnp.where(far, -z, _NEAR)
+    near = jnp.log(norm.pdf(near_z) + near_z * special.ndtr(near_z))
+    tail = t
+    for level in range(_LEVELS, 1, -1):
+        tail = t + level / tail
+    beyond = norm.logpdf(t) - jnp.log1p(t * tail)
+    return jnp.log(std) + jnp.where(far, beyond, near)
+
+
+def log_probability_below(mean: base.Array, std: base.Array) -> base.Array:
+    """Logarithm of `probability_below`."""
+    return special.log_ndtr(-mean / jnp.maximum(std, _TINY))
+
+
 def probability_below(mean: base.Array, std: base.Array) -> base.Array:
     """Probability that a normal number is not above 0: of keeping a constraint."""
     return special.ndtr(-mean / jnp.maximum(std, _TINY))
+
+
+def constrained(
+    mean: base.Array,
+    std: base.Array,
+    best: base.Array,
+    xi: base.Array = 0.0,
+    log: bool = False,
+) -> base.Array:
+    """Expected improvement times the probability of keeping all constraints.
+
+    Args:
+      mean: ``[1 + C, ...]`` of the value and of each excess, which is kept up to 0.
+      std: likewise.
+      best: the least value that kept all; inf if none did: the probability alone.
+      xi: what an improvement must at least be.
+      log: its logarithm, with slopes where it underflows.
+    """
+    known = jnp.isfinite(best)
+    if not log:
+        gain = jnp.where(known, expected_improvement(mean[0], std[0], best, xi), 1.0)
+        return gain * jnp.prod(probability_below(mean[1:], std[1:]), axis=0)
+    # Where, not inf: the slope of what is not taken must be finite, too.
+    safe = jnp.where(known, best, 0.0)
+    gain = log_expected_improvement(mean[0], std[0], safe, xi)
+    gain = jnp.where(known, gain, 0.0)
+    return gain + jnp.sum(log_probability_below(mean[1:], std[1:]), axis=0)

@@ -5,6 +5,11 @@ be vmapped over keys. `start`, `ask` and `tell` are its parts, jitted, for objec
 Python. Buffers have the size of the whole search from the start, so that nothing is
 compiled twice.
 
+Where some variable takes any value, the best candidates are refined by gradient ascent
+of the logarithm of what is maximised, and the process has a constant mean that is
+fitted: with the plain mean of values that crowd around the best, far corners look good.
+Spaces of levels alone are searched without both.
+
 Constraints: each excess has a Gaussian process of its own, and what is maximised is
 
     EI(x) prod_c P(excess_c(x) <= 0),   and the product alone before anything kept all
@@ -14,7 +19,6 @@ Constraints: each excess has a Gaussian process of its own, and what is maximise
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -22,12 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from m3jax import base
-from m3jax.ops.bayesian import acquisition, space, surrogate, trace
-
-MAX_LISTED = 4096
-"""Spaces of at most so many points are looked through as a whole in each round."""
-_NEAR = (0.2, 0.05, 0.01)
-"""Standard deviations around the best point so far, in edges of the cube."""
+from m3jax.ops.bayesian import acquisition, candidates, space, surrogate, trace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +42,12 @@ class Settings:
       num_near: points that are drawn around the best one in each round.
       fit_steps: of Adam in each round, from the last round's kernel.
       learning_rate: of them.
+      num_refined: candidates that are refined in each round, where some variable takes
+        any value; 0: none.
+      refine_steps: of Adam, of each of them.
+      refine_rate: about the length of the first steps, in edges of the cube.
+      fit_mean: the process has the constant mean of the greatest likelihood, not that
+        of the values; None: where some variable takes any value.
 
     Raises:
       ValueError: names the field that makes no sense.
@@ -55,6 +60,10 @@ class Settings:
     num_near: int = 256
     fit_steps: int = 20
     learning_rate: float = 0.1
+    num_refined: int = 8
+    refine_steps: int = 15
+    refine_rate: float = 0.03
+    fit_mean: bool | None = None
 
     def __post_init__(self):
         for name in ("num_initial", "num_candidates", "num_near"):
@@ -66,6 +75,17 @@ class Settings:
             )
         if self.xi < 0.0 or self.fit_steps < 0 or not self.learning_rate > 0.0:
             raise ValueError("xi and fit_steps must not be negative, nor the rate 0")
+        most = self.num_candidates + self.num_near
+        if not 0 <= self.num_refined <= most:
+            raise ValueError(
+                f"num_refined is {self.num_refined}; give 0 up to num_candidates +"
+                f" num_near, {most}"
+            )
+        if self.refine_steps < 1 or not self.refine_rate > 0.0:
+            raise ValueError(
+                "refine_steps and refine_rate must be above 0; num_refined of 0 refines"
+                " nothing"
+            )
 
 
 class State(NamedTuple):
@@ -229,33 +249,43 @@ def _seek(key, state: State, within, settings) -> tuple[base.Array, surrogate.Hy
     kept = filled & jnp.all(state.excess <= 0.0, axis=1)
     told = jnp.concatenate([state.values[None], state.excess.T])  # [1 + C, N]
     scaled, centre, scale = jax.vmap(_standardised, (0, None))(told, filled)
+    some_free = any(one.levels == 0 for one in within.dimensions)
+    fit_mean = some_free if settings.fit_mean is None else settings.fit_mean
 
     def fitted(hyper, values):
         arguments = state.points, values, filled
         steps = settings.fit_steps, settings.learning_rate
-        return surrogate.fit(hyper, *arguments, *steps)
+        hyper = surrogate.fit(hyper, *arguments, *steps, fit_mean)
+        return hyper, surrogate.condition(hyper, *arguments, fit_mean)
 
-    hyper = jax.vmap(fitted)(state.hyper, scaled)
+    hyper, known = jax.vmap(fitted)(state.hyper, scaled)
     best = jnp.min(jnp.where(kept, scaled[0], jnp.inf))
     worst = jnp.max(state.excess, axis=1, initial=0.0)
     rank = jnp.where(jnp.any(kept), jnp.where(kept, scaled[0], jnp.inf), worst)
     leader = state.points[jnp.argmin(jnp.where(filled, rank, jnp.inf))]
-    queries = _candidates(key, leader, within, settings)
-    mean, std = jax.vmap(surrogate.posterior, (0, None, 0, None, None))(
-        hyper, state.points, scaled, filled, queries
-    )
-    gain = jnp.where(
-        jnp.isfinite(best),
-        acquisition.expected_improvement(mean[0], std[0], best, settings.xi),
-        1.0,
-    )
     # What a constraint's limit of 0 is after it was standardised.
-    limit = -(centre / scale)[1:, None]
-    kept_too = acquisition.probability_below(mean[1:] - limit, std[1:])
-    gain = gain * jnp.prod(kept_too, axis=0)
-    gap = jnp.max(jnp.abs(queries[:, None] - state.points[None]), axis=-1)
-    again = jnp.any((gap < 1e-6) & filled, axis=1)
-    return queries[jnp.argmax(jnp.where(again, -1.0, gain))], hyper
+    limit = -(centre / scale)[1:]
+
+    def merit(queries):
+        mean, std = jax.vmap(surrogate.predict, (0, None))(known, queries)
+        mean = mean.at[1:].add(-limit[:, None])
+        return acquisition.constrained(mean, std, best, settings.xi, log=some_free)
+
+    def gains(queries):
+        gap = jnp.max(jnp.abs(queries[:, None] - state.points[None]), axis=-1)
+        again = jnp.any((gap < 1e-6) & filled, axis=1)
+        return jnp.where(again, -jnp.inf, merit(queries))
+
+    drawn = settings.num_candidates, settings.num_near
+    queries = candidates.draw(key, leader, within, *drawn)
+    gain = gains(queries)
+    if some_free and settings.num_refined:
+        _, first = jax.lax.top_k(gain, settings.num_refined)
+        how = settings.refine_steps, settings.refine_rate
+        refined = candidates.climb(merit, queries[first], within, *how)
+        queries = jnp.concatenate([queries, refined])
+        gain = jnp.concatenate([gain, gains(refined)])
+    return queries[jnp.argmax(gain)], hyper
 
 
 def _standardised(values: base.Array, filled: base.Array):
@@ -265,18 +295,3 @@ def _standardised(values: base.Array, filled: base.Array):
     spread = jnp.sum(jnp.where(filled, (values - centre) ** 2, 0.0)) / count
     scale = jnp.where(spread > 0.0, jnp.sqrt(spread), 1.0)
     return jnp.where(filled, (values - centre) / scale, 0.0), centre, scale
-
-
-def _candidates(key, leader, within, settings) -> base.Array:
-    """All points of a small space; else even ones, and some around the leader."""
-    if math.isfinite(within.size) and within.size <= MAX_LISTED:
-        return jnp.asarray(within.grid())
-    even_key, near_key, some_key = jax.random.split(key, 3)
-    num_dims = leader.shape[0]
-    even = jax.random.uniform(even_key, (settings.num_candidates, num_dims))
-    shape = settings.num_near, num_dims
-    scale = jnp.asarray(_NEAR)[jnp.arange(shape[0]) % len(_NEAR), None]
-    # About two variables move at a time, so that levels of the others stay.
-    moved = jax.random.bernoulli(some_key, min(1.0, 2.0 / num_dims), shape)
-    near = leader + scale * jax.random.normal(near_key, shape) * moved
-    return within.snap(jnp.concatenate([even, near]))

@@ -34,6 +34,26 @@ class Hyper(NamedTuple):
     noise: base.Array
 
 
+class Conditioned(NamedTuple):
+    """A process that has seen its points; of N rows.
+
+    Attributes:
+      hyper: of the kernel.
+      points: ``[N, d]``.
+      filled: bool ``[N]``, rows that count.
+      factor: ``[N, N]``, lower triangle L with ``L L^T`` the covariance.
+      residual: ``[N]``, ``L^-1`` times the values less the mean.
+      mean: of the process.
+    """
+
+    hyper: Hyper
+    points: base.Array
+    filled: base.Array
+    factor: base.Array
+    residual: base.Array
+    mean: base.Array
+
+
 class Posterior(NamedTuple):
     """At Q points, ``[Q]`` each."""
 
@@ -54,6 +74,7 @@ def posterior(
     values: base.Array,
     filled: base.Array,
     queries: base.Array,
+    fit_mean: bool = False,
 ) -> Posterior:
     """What is known at other points.
 
@@ -63,6 +84,7 @@ def posterior(
       values: ``[N]``, around 0.
       filled: bool ``[N]``, rows that count.
       queries: ``[Q, d]``.
+      fit_mean: the process has the constant mean of the greatest likelihood, else 0.
 
     Returns:
       Of the function without noise.
@@ -70,19 +92,44 @@ def posterior(
     Raises:
       ImportError: tinygp is not installed.
     """
+    return predict(condition(hyper, points, values, filled, fit_mean), queries)
+
+
+def condition(
+    hyper: Hyper,
+    points: base.Array,
+    values: base.Array,
+    filled: base.Array,
+    fit_mean: bool = False,
+) -> Conditioned:
+    """What `predict` needs to know; arguments are those of `posterior`."""
     process = _process(hyper, points, filled)
-    cross = process.kernel(points, queries) * filled[:, None]
-    inner = process.solver.solve_triangular(cross)
-    residual = process.solver.solve_triangular(jnp.where(filled, values, 0.0))
+    mean = _mean(process, values, filled) if fit_mean else jnp.float32(0.0)
+    residual = process.solver.solve_triangular(jnp.where(filled, values - mean, 0.0))
+    factor = process.solver.scale_tril
+    return Conditioned(hyper, points, filled, factor, residual, mean)
+
+
+def predict(known: Conditioned, queries: base.Array) -> Posterior:
+    """`posterior` at ``[Q, d]``, after the work that all queries share."""
+    hyper, points, filled, factor, residual, mean = known
+    cross = _kernel(hyper)(points, queries) * filled[:, None]
+    inner = jax.scipy.linalg.solve_triangular(factor, cross, lower=True)
     spread = jnp.exp(hyper.amplitude) - jnp.sum(inner * inner, axis=0)
-    return Posterior(residual @ inner, jnp.sqrt(jnp.maximum(spread, 1e-12)))
+    return Posterior(mean + residual @ inner, jnp.sqrt(jnp.maximum(spread, 1e-12)))
 
 
 def log_density(
-    hyper: Hyper, points: base.Array, values: base.Array, filled: base.Array
+    hyper: Hyper,
+    points: base.Array,
+    values: base.Array,
+    filled: base.Array,
+    fit_mean: bool = False,
 ) -> base.Array:
     """Log marginal likelihood of the filled rows, plus that of the priors."""
     process = _process(hyper, points, filled)
+    if fit_mean:
+        values = values - _mean(process, values, filled)
     fit = process.log_probability(jnp.where(filled, values, 0.0))
     # Rows that are not filled: log N(0; 0, 1) each.
     fit = fit + 0.5 * jnp.log(2 * jnp.pi) * jnp.sum(~filled)
@@ -109,6 +156,7 @@ def fit(
     filled: base.Array,
     num_steps: int,
     learning_rate: float = 0.1,
+    fit_mean: bool = False,
 ) -> Hyper:
     """Climbs `log_density` by Adam from where the last fit ended.
 
@@ -119,9 +167,10 @@ def fit(
       filled: bool ``[N]``.
       num_steps: of the climb.
       learning_rate: in logarithms.
+      fit_mean: as of `posterior`.
     """
     adam = optax.adam(learning_rate)
-    slope = jax.grad(lambda h: -log_density(h, points, values, filled))
+    slope = jax.grad(lambda h: -log_density(h, points, values, filled, fit_mean))
 
     def step(_, carry):
         hyper, state = carry
@@ -132,24 +181,40 @@ def fit(
     return jax.lax.fori_loop(0, num_steps, step, (hyper, adam.init(hyper)))[0]
 
 
+def _mean(process, values: base.Array, filled: base.Array) -> base.Array:
+    """``1^T K^-1 y / 1^T K^-1 1``: the constant mean of the greatest likelihood.
+
+    Values that were looked for lie together and far below the others, so their plain
+    mean is no guess at what is where nobody looked; this one weighs them as one.
+    """
+    ones = process.solver.solve_triangular(jnp.where(filled, 1.0, 0.0))
+    told = process.solver.solve_triangular(jnp.where(filled, values, 0.0))
+    return ones @ told / jnp.maximum(ones @ ones, _TINY)
+
+
 def _process(hyper: Hyper, points: base.Array, filled: base.Array):
     """The process over the buffer, whose empty rows stand alone."""
-    tinygp = _tinygp()
-    scaled = tinygp.transforms.Linear(
-        jnp.exp(-hyper.lengths),
-        tinygp.kernels.Matern52(distance=_distance()),
-    )
-    kernel = jnp.exp(hyper.amplitude) * scaled
+    kernel = _kernel(hyper)
     both = filled[:, None] & filled[None, :]
     noise = jnp.where(filled, jnp.exp(hyper.noise) + LEAST_NOISE, 1.0)
     covariance = jnp.where(both, kernel(points, points), 0.0) + jnp.diag(noise)
-    return tinygp.GaussianProcess(
+    return _tinygp().GaussianProcess(
         kernel,
         points,
         diag=noise,
         mean_value=jnp.zeros(points.shape[0]),
         covariance_value=covariance,
     )
+
+
+def _kernel(hyper: Hyper):
+    """Matern 5/2 with a length for each dimension."""
+    tinygp = _tinygp()
+    scaled = tinygp.transforms.Linear(
+        jnp.exp(-hyper.lengths),
+        tinygp.kernels.Matern52(distance=_distance()),
+    )
+    return jnp.exp(hyper.amplitude) * scaled
 
 
 @functools.cache
