@@ -1,13 +1,45 @@
-"""Where speculation between two machines pays, as a picture."""
+"""Where speculation between two machines pays, and how a request goes, in pictures."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import axes as mpl_axes
 from matplotlib import colors
 
 from m3jax import base
-from m3jax.evals import plot_style
+from m3jax.evals import gantt, plot_style
+
+_PLACES = ("edge", "uplink", "cloud", "downlink")
+_KINDS = {
+    **{"prefill": "#009E73", "draft": "#0072B2", "wasted": "#D55E00"},
+    **{"send": "#56B4E9", "retry": "black", "verify": "#CC79A7"},
+}
+
+
+class _Bar(NamedTuple):
+    """A span on the row of its place."""
+
+    worker: int
+    kind: str
+    start: float
+    end: float
+
+
+def timeline(
+    ax: mpl_axes.Axes, spans: Sequence[Any], told: Sequence[float], *, title: str = ""
+) -> None:
+    """Draws one request: who was busy, and when words were there.
+
+    Args:
+      ax: where to draw.
+      spans: rows with place, kind, start and end in seconds, such as
+        ``costs.speculative_timeline.Span``.
+      told: seconds at which rounds ended: dashed lines.
+      title: heading.
+    """
+    bars = [_Bar(_PLACES.index(s.place), s.kind, s.start, s.end) for s in spans]
+    gantt.draw(ax, bars, _PLACES, told, title=title, colours=_KINDS)
 
 
 def speed_up_region(

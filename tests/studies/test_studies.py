@@ -140,7 +140,7 @@ def test_a_stopped_study_says_what_is_kept_and_what_to_do(tmp_path):
 @pytest.mark.parametrize(
     ("system", "size", "message"),
     [
-        ("nobody", "smoke", "there are .'m3llm', 'moe2', 'tokcom', 'wdmoe'"),
+        ("nobody", "smoke", "there are .'m3llm', 'moe2', 'msao', 'tokcom', 'wdmoe'"),
         ("tokcom", "huge", "size must be"),
     ],
 )

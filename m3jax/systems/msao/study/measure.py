@@ -7,7 +7,8 @@ import numpy as np
 from m3jax import base
 from m3jax.costs import speculative_rounds
 from m3jax.evals import records as records_lib
-from m3jax.systems.msao import pricing
+from m3jax.nn import speculation
+from m3jax.systems.msao import pair, pricing
 from m3jax.systems.msao.study import schedules, shared, variants
 
 UNITS = {
@@ -33,19 +34,24 @@ def workload(made: shared.Shared, name: str, seed: int) -> list[base.Record]:
     """
     said, drafted, arrays = made.said(name, seed)
     rows = _accuracies(name, seed, said, drafted, arrays["skill"])
+    left = {}
+    for threshold in made.settings.staying:
+        words, counts = made.unverified(arrays, threshold)
+        left[threshold] = pair.is_right(words, arrays["answer"]), counts
     for rate, place in made.settings.places.items():
         schedule = schedules.chosen(made, name, rate)
         found = _works(made, place, said, drafted, schedule, seed)
+        at = {"workload": name, "rate_mbps": rate}
         for variant, work in found.items():
-            at = {"workload": name, "rate_mbps": rate}
             rows += _records(variant, seed, taken(place, work), at)
         rows += _records(
             variants.MSAO,
             seed,
             {"draft_length": schedule.draft_length},
-            {"workload": name, "rate_mbps": rate},
+            at,
         )
-        rows += _staying(made, place, rate, name, seed, said, drafted, found)
+        rows += _staying(made, place, at, seed, said, drafted, found)
+        rows += _left_words(made, place, at, seed, said[variants.MSAO].read, left)
     return rows
 
 
@@ -152,7 +158,7 @@ def _accuracies(workload_name, seed, said, drafted, skill) -> list[base.Record]:
     return rows
 
 
-def _staying(made, place, rate, name, seed, said, drafted, found) -> list[base.Record]:
+def _staying(made, place, at, seed, said, drafted, found) -> list[base.Record]:
     """Answers that the draft is sure of stay on the edge, unverified."""
     msao, rows = said[variants.MSAO], []
     for threshold in made.settings.staying:
@@ -164,9 +170,44 @@ def _staying(made, place, rate, name, seed, said, drafted, found) -> list[base.R
             "accuracy": np.mean(right),
             "staying": np.mean(stays),
         }
-        at = {"workload": name, "rate_mbps": rate, "threshold": threshold}
-        rows += _records(variants.WHOLE, seed, values, at)
+        rows += _records(variants.WHOLE, seed, values, at | {"threshold": threshold})
     return rows
+
+
+def _left_words(made, place, at, seed, read, left) -> list[base.Record]:
+    """Words that the draft is sure of stay on the edge, unverified."""
+    rows = []
+    for threshold, (right, counts) in left.items():
+        rng = link_rng(seed, at["rate_mbps"], f"{variants.WORDS} {threshold}")
+        everything = pricing.everything(len(right))
+        work = pricing.speculative(rng, place, unverified(counts), read, everything)
+        values = taken(place, pricing.with_probes(place, work)) | {
+            "accuracy": np.mean(right),
+            "staying": np.sum(counts.accepted) / np.sum(counts.emitted),
+        }
+        rows += _records(variants.WORDS, seed, values, at | {"threshold": threshold})
+    return rows
+
+
+def unverified(counts: speculation.Counts) -> speculative_rounds.Rounds:
+    """Rounds of `edge_accept` as far as counts tell them.
+
+    The target is asked as often as it was; what was drafted is spread evenly over the
+    questions, and over the words behind the last one. Sums of seconds and bits are not
+    changed by how.
+
+    Args:
+      counts: of ``speculation.speculate(..., mode="edge_accept")``, ``[N]`` each.
+    """
+    calls, drafted = np.asarray(counts.calls), np.asarray(counts.drafted)
+    rounds = np.arange(calls.max() + 1)
+    share, rest = np.divmod(drafted, calls + 1)
+    each = share[:, None] + (rounds < rest[:, None])
+    asked = rounds < calls[:, None]
+    # Words behind the last question: a round that stays, if there are any.
+    last = (rounds == calls[:, None]) & (each > 0)
+    each = np.where(asked | last, each, -1)
+    return speculative_rounds.make_rounds(each, each.clip(0), asked=asked, stays=last)
 
 
 def mixed(

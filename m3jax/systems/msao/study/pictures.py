@@ -1,7 +1,6 @@
 """MSAO's study in pictures."""
 
 import pathlib
-from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +12,6 @@ from m3jax.costs import (
     speculative_timeline,
 )
 from m3jax.evals import (
-    gantt,
     plot_style,
     plots,
     sparsity_plots,
@@ -24,21 +22,9 @@ from m3jax.studies import study
 from m3jax.systems.msao import evaluation, pricing
 from m3jax.systems.msao.study import claims, measure, schedules, shared, variants
 
-_COLOURS = {
-    **{"prefill": "#009E73", "draft": "#0072B2", "wasted": "#D55E00"},
-    **{"send": "#56B4E9", "retry": "black", "verify": "#CC79A7"},
-}
-_PLACES = ("edge", "uplink", "cloud", "downlink")
 _SHOWN = 5
 """Pictures that are shown."""
 _PHASES = ("upload_ms", "prefill_ms", "decode_ms")
-
-
-class _Bar(NamedTuple):
-    worker: int
-    kind: str
-    start: float
-    end: float
 
 
 def draw(
@@ -110,17 +96,11 @@ def _timeline(made: shared.Shared):
             rng, setting, one, own.read.bits(place.scale)[:1]
         )
         happened = speculative_timeline.simulate(setting, one, delays)
-        bars = [
-            _Bar(_PLACES.index(span.place), span.kind, span.start, span.end)
-            for span in happened.spans
-        ]
-        gantt.draw(
+        speculation_plots.timeline(
             ax,
-            bars,
-            _PLACES,
+            happened.spans,
             happened.told,
             title=f"one description, {rate:g} Mbit/s",
-            colours=_COLOURS,
         )
     plot_style.share_legend(fig, panels)
     return fig

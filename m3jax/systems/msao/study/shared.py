@@ -12,6 +12,8 @@ from m3jax import base
 from m3jax.data import pipeline
 from m3jax.data.edgescenes import dataset, scenes
 from m3jax.experiments import starts
+from m3jax.nn import speculation
+from m3jax.nn.speculation import policies
 from m3jax.systems.msao import agreement, config, pair, parts, pricing
 from m3jax.systems.msao.study import variants
 from m3jax.train import pretrained, typed_json
@@ -130,6 +132,39 @@ class Shared:
             found.append(jax.device_get(self._program(self.params, batch, own_key)))
         said, drafted = jax.tree.map(lambda *rows: np.concatenate(rows), *found)
         return said, drafted, arrays
+
+    def unverified(
+        self, arrays: dict[str, np.ndarray], threshold: float
+    ) -> tuple[np.ndarray, speculation.Counts]:
+        """Answers in which confident words stay on the edge, and what they took.
+
+        Args:
+          arrays: scenes.
+          threshold: of normalised entropy, above which the target is asked.
+
+        Returns:
+          Words ``[N, A]``, and counts ``[N]`` each.
+        """
+        run = self.compiled("unverified", lambda: jax.jit(self._leave))
+        found = [
+            jax.device_get(run(self.params, batch, jnp.float32(threshold)))
+            for batch in pipeline.split_batches(arrays, _BATCH)
+        ]
+        return jax.tree.map(lambda *rows: np.concatenate(rows), *found)
+
+    def _leave(self, params, batch, threshold):
+        num_words, size = batch["answer"].shape[1], len(batch["answer"])
+        probed = pair.probed(self.target, params["target"], batch)
+        target = pair.read(self.target, params["target"], batch, probed)
+        draft = pair.read(
+            self.draft, params["draft"], batch, pair.everything(self.draft, size)
+        )
+        policy = policies.confidence_stopped(0.5, num_words, rate=0.0)
+        policy = policy._replace(init=lambda num: jnp.full(num, threshold))
+        found = speculation.speculate(
+            target, draft, num_words, policy, mode="edge_accept"
+        )
+        return found.words, found.counts
 
     def compiled(self, name: str, make: Callable[[], Callable]) -> Callable:
         """A jitted function of a name, made once: all seeds share its program."""

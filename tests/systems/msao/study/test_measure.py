@@ -3,6 +3,7 @@
 import numpy as np
 
 from m3jax.costs import speculative_rounds, workers
+from m3jax.nn import speculation
 from m3jax.systems.msao import agreement, pricing
 from m3jax.systems.msao.study import measure, schedules, shared
 
@@ -70,3 +71,19 @@ def test_a_schedule_plays_the_rounds_of_what_its_draft_has_read():
     # Above the threshold nothing is drafted: the cloud is asked for each word.
     shy = rounds(reads_all=False, threshold=0.5)
     assert shy.drafted.clip(0).sum() == 0 and shy.asked.sum() == 12
+
+
+def test_rounds_of_counts_have_their_sums():
+    counts = speculation.Counts(
+        drafted=np.array([7, 0, 5, 3]),
+        accepted=np.array([7, 0, 5, 3]),
+        rejected=np.zeros(4, int),
+        calls=np.array([2, 3, 0, 5]),
+        deferred=np.array([2, 3, 0, 5]),
+        emitted=np.array([9, 3, 5, 8]),
+    )
+    found = measure.unverified(counts)
+    np.testing.assert_array_equal(found.drafted.clip(0).sum(axis=1), counts.drafted)
+    np.testing.assert_array_equal(found.asked.sum(axis=1), counts.calls)
+    np.testing.assert_array_equal(found.emitted().sum(axis=1), counts.emitted)
+    assert (found.stays.sum(axis=1) <= 1).all()
