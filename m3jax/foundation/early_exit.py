@@ -62,7 +62,9 @@ class Config:
         return {**trained, "exit": own}
 
 
-def draft(config: Config, params: base.Params, target: speculation.Party):
+def draft(
+    config: Config, params: base.Params, target: speculation.Party
+) -> speculation.Party:
     """The exit as a draft of its generalist.
 
     Args:
@@ -71,7 +73,7 @@ def draft(config: Config, params: base.Params, target: speculation.Party):
       target: the generalist, of `generalist.party`.
 
     Returns:
-      A `m3jax.nn.speculation.Party` with the target's prefix.
+      Who drafts, with the target's prefix.
     """
     return exits.at_exit(target, config.depth, params["exit"])
 
