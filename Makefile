@@ -9,6 +9,7 @@
 #   make audit       the properties that the generated data must have
 #   make pretrain    train the shipped starting points again (up to two hours)
 #   make pretrain-experts   train M3LLM's experts again
+#   make pretrain-probes    train MSAO's models again, after the drafts (40 minutes)
 #   make pretrain-draft     train the two that draft again (25 minutes)
 #   make setup       only the environment, .venv
 #   make clean       remove the environment and what was built
@@ -131,7 +132,7 @@ pretrain-draft: setup
 	    --export=edge_exit --export_root=m3jax/pretrained
 
 pretrain-probes: setup
-	for part in laptop:edge_probes whole:edge_cloud; do \
+	for part in laptop:edge_probes draft:edge_pruned_draft whole:edge_cloud; do \
 	    name=$${part#*:} && \
 	    $(BIN)/python launch/train.py --config=configs/msao.py:$${part%:*} \
 	        --workdir=runs/$$name && \

@@ -4,14 +4,14 @@
     python launch/evaluate.py --workdir=runs/msao
 
 `laptop` (default) tunes probes, later layers, projectors and decoder of the shipped
-generalist through the answers; `whole` tunes a generalist that reads everything as
-long, to compare with; `smoke` shows in seconds that it runs, `tiny` in no time.
-Speculation between edge and cloud is in docs/speculation.md and
+generalist through the answers; `draft` does the same to the small one that drafts, so
+that it can read what is kept; `whole` tunes a generalist that reads everything as long,
+to compare with; `smoke` shows in seconds that it runs, `tiny` in no time. Speculation between edge and cloud is in docs/speculation.md and
 docs/edge_cloud.md.
 """
 
 from m3jax.data.edgescenes import dataset, examples, scenes
-from m3jax.experiments import over_snr, supervised
+from m3jax.experiments import over_snr, running, supervised
 from m3jax.foundation import generalist
 from m3jax.systems import msao
 from m3jax.systems.msao import evaluation
@@ -25,7 +25,7 @@ MIX = (
     *("document", "describe", "audio_visual", "count", "sign") * 2,
     *("recognise", "compare", "chart"),
 )
-VARIANTS = ("laptop", "whole", "smoke", "tiny")
+VARIANTS = ("laptop", "draft", "whole", "smoke", "tiny")
 
 
 def get_config(arg: str = "laptop") -> supervised.Supervised:
@@ -52,6 +52,11 @@ def get_config(arg: str = "laptop") -> supervised.Supervised:
             evaluator=evaluation.Probed(),
             start="generalist",
         )
+    if arg == "draft":
+        config = get_config("laptop")
+        config.system.sizes = running.load("edge_draft").config.system.sizes
+        config.start = "edge_draft"
+        return config
     if arg == "whole":
         config = get_config("laptop")
         config.system = generalist.Config(
