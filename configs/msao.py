@@ -6,8 +6,8 @@
 `laptop` (default) tunes probes, later layers, projectors and decoder of the shipped
 generalist through the answers; `draft` does the same to the small one that drafts, so
 that it can read what is kept; `whole` tunes a generalist that reads everything as long,
-to compare with; `smoke` shows in seconds that it runs, `tiny` in no time. Speculation between edge and cloud is in docs/speculation.md and
-docs/edge_cloud.md.
+to compare with; `smoke` shows in seconds that it runs, `tiny` in no time. Speculation
+between edge and cloud is in docs/speculation.md and docs/edge_cloud.md.
 """
 
 from m3jax.data.edgescenes import dataset, examples, scenes
@@ -55,7 +55,7 @@ def get_config(arg: str = "laptop") -> supervised.Supervised:
     if arg == "draft":
         config = get_config("laptop")
         config.system.sizes = running.load("edge_draft").config.system.sizes
-        config.start = "edge_draft"
+        config.start, config.train.steps = "edge_draft", 1200
         return config
     if arg == "whole":
         config = get_config("laptop")

@@ -187,14 +187,16 @@ def cloud_only(
     return work._replace(edge_flops=np.zeros(num), edge_bytes=np.zeros(num))
 
 
-def edge_only(place: Place, lengths: np.ndarray) -> Work:
+def edge_only(place: Place, lengths: np.ndarray, read: Read | None = None) -> Work:
     """Nothing is sent, and the draft model says every token.
 
     Args:
       place: machines.
       lengths: tokens of each answer, ``[N]``.
+      read: what the draft reads; None: everything.
     """
     num = len(lengths)
+    read = everything(num) if read is None else read
     rounds = speculative_rounds.make_rounds(
         lengths[:, None], lengths[:, None], stays=True
     )
@@ -205,7 +207,7 @@ def edge_only(place: Place, lengths: np.ndarray) -> Work:
 
     nothing = Read(np.zeros(num), np.zeros(num))
     rng = np.random.default_rng(0)  # nothing is sent, so nothing is drawn
-    work = _run(rng, place, rounds, nothing, everything(num), alone)
+    work = _run(rng, place, rounds, nothing, read, alone)
     return work._replace(cloud_flops=np.zeros(num), cloud_bytes=np.zeros(num))
 
 
@@ -262,16 +264,18 @@ def with_probes(place: Place, work: Work) -> Work:
     )
 
 
-def drafting(place: Place, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds and operations of an answer that the draft says after reading all.
+def drafting(
+    place: Place, lengths: np.ndarray, read: Read
+) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds and operations of an answer that the draft says, after reading.
 
     Args:
       place: machines.
       lengths: tokens of each answer, ``[N]``.
+      read: what was read.
     """
-    scale, machines = place.scale, place.machines
-    context = scale.text_tokens + scale.image_tokens + scale.audio_tokens
-    language = machines.draft.language
+    context = place.scale.text_tokens + read.tokens(place.scale)
+    machines, language = place.machines, place.machines.draft.language
     seconds = inference.decode_time(machines.edge, language, context)
     return lengths * seconds, lengths * language.decode_flops(context)
 

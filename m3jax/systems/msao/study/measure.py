@@ -100,7 +100,11 @@ def _works(made, place, said, drafted, schedule, seed) -> dict[str, pricing.Work
     )
     return {
         variants.CLOUD: pricing.cloud_only(rng(variants.CLOUD), place, cloud.lengths),
-        variants.EDGE: pricing.edge_only(place, drafted.lengths),
+        variants.EDGE: pricing.edge_only(place, drafted[variants.EDGE].lengths),
+        variants.EDGE_PRUNED: pricing.with_probes(
+            place,
+            pricing.edge_only(place, drafted[variants.EDGE_PRUNED].lengths, msao.read),
+        ),
         variants.SPLIT: pricing.split(
             *(rng(variants.SPLIT), place, cloud.lengths),
             bits_per_real=made.settings.state_bits,
@@ -126,7 +130,7 @@ def _works(made, place, said, drafted, schedule, seed) -> dict[str, pricing.Work
 def _accuracies(workload_name, seed, said, drafted, skill) -> list[base.Record]:
     right = {
         variants.CLOUD: said[variants.CLOUD].right,
-        variants.EDGE: drafted.right,
+        **{name: own.right for name, own in drafted.items()},
         # The same model on the same request: no rounding of hidden states is told.
         variants.SPLIT: said[variants.CLOUD].right,
         variants.UNIFORM: said[variants.CLOUD].right,
@@ -160,12 +164,12 @@ def _accuracies(workload_name, seed, said, drafted, skill) -> list[base.Record]:
 
 def _staying(made, place, at, seed, said, drafted, found) -> list[base.Record]:
     """Answers that the draft is sure of stay on the edge, unverified."""
-    msao, rows = said[variants.MSAO], []
+    msao, drafted, rows = said[variants.MSAO], drafted[variants.EDGE_PRUNED], []
     for threshold in made.settings.staying:
         stays = drafted.entropy <= threshold
         right = np.where(stays, drafted.right, msao.right)
-        edge, both = found[variants.EDGE], found[variants.MSAO]
-        work = mixed(place, drafted.lengths, stays, edge, both)
+        edge, both = found[variants.EDGE_PRUNED], found[variants.MSAO]
+        work = mixed(place, drafted.lengths, msao.read, stays, edge, both)
         values = taken(place, work) | {
             "accuracy": np.mean(right),
             "staying": np.mean(stays),
@@ -179,8 +183,7 @@ def _left_words(made, place, at, seed, read, left) -> list[base.Record]:
     rows = []
     for threshold, (right, counts) in left.items():
         rng = link_rng(seed, at["rate_mbps"], f"{variants.WORDS} {threshold}")
-        everything = pricing.everything(len(right))
-        work = pricing.speculative(rng, place, unverified(counts), read, everything)
+        work = pricing.speculative(rng, place, unverified(counts), read, read)
         values = taken(place, pricing.with_probes(place, work)) | {
             "accuracy": np.mean(right),
             "staying": np.sum(counts.accepted) / np.sum(counts.emitted),
@@ -213,6 +216,7 @@ def unverified(counts: speculation.Counts) -> speculative_rounds.Rounds:
 def mixed(
     place: pricing.Place,
     lengths: np.ndarray,
+    read: pricing.Read,
     stays: np.ndarray,
     edge: pricing.Work,
     both: pricing.Work,
@@ -226,11 +230,13 @@ def mixed(
     Args:
       place: machines.
       lengths: words of the draft's own answers, ``[N]``.
+      read: what the draft has read.
       stays: bool ``[N]``.
       edge: of the edge alone.
       both: of MSAO.
     """
-    before_s, before_flops = pricing.drafting(place, np.where(stays, 0, lengths))
+    again = np.where(stays, 0, lengths)
+    before_s, before_flops = pricing.drafting(place, again, read)
     requests = type(both.requests)(
         *(
             np.where(stays, own, other)

@@ -32,8 +32,8 @@ class Said(NamedTuple):
     Attributes:
       words: int ``[N, A]``, the target's greedy answer.
       right: bool ``[N]``, whether it is the true one.
-      whole: `agreement.Agreement` of a draft that has read everything.
-      same: of a draft that has read what the cloud has.
+      whole: `agreement.Agreement` of the draft that reads everything.
+      same: of the one that reads what the cloud has read.
       image, audio: ``[N]``, what share of them the cloud has read.
     """
 
@@ -56,7 +56,7 @@ class Said(NamedTuple):
 
 
 class Drafted(NamedTuple):
-    """What the draft says alone.
+    """What a draft says alone.
 
     Attributes:
       words: int ``[N, A]``.
@@ -102,8 +102,9 @@ class Shared:
 
     @functools.cached_property
     def params(self) -> dict[str, base.Params]:
-        """Of the cloud as it was, of the target with probes, and of the draft."""
-        names = {n: getattr(self.settings, n) for n in ("cloud", "target", "draft")}
+        """Of each model that the settings name."""
+        models = "cloud", "target", "draft", "pruned"
+        names = {model: getattr(self.settings, model) for model in models}
         return {key: starts.load(name) for key, name in names.items()}
 
     def scenes(self, workload: str, seed: int) -> dict[str, np.ndarray]:
@@ -118,11 +119,13 @@ class Shared:
 
     def said(
         self, workload: str, seed: int
-    ) -> tuple[dict[str, Said], Drafted, dict[str, np.ndarray]]:
-        """What is said of scenes, by the draft alone, and the scenes.
+    ) -> tuple[dict[str, Said], dict[str, Drafted], dict[str, np.ndarray]]:
+        """What is said of scenes, by drafts alone, and the scenes.
 
         The target says it after reading everything, what the probes keep, and as much
-        by chance: of `variants.CLOUD`, `variants.MSAO` and `variants.NO_PROBES`.
+        by chance: of `variants.CLOUD`, `variants.MSAO` and `variants.NO_PROBES`; drafts
+        after reading everything and what the probes keep: of `variants.EDGE` and
+        `variants.EDGE_PRUNED`.
         """
         arrays = self.scenes(workload, seed)
         key = jax.random.key(_FIRST_SEED + seed)
@@ -153,12 +156,10 @@ class Shared:
         return jax.tree.map(lambda *rows: np.concatenate(rows), *found)
 
     def _leave(self, params, batch, threshold):
-        num_words, size = batch["answer"].shape[1], len(batch["answer"])
+        num_words = batch["answer"].shape[1]
         probed = pair.probed(self.target, params["target"], batch)
         target = pair.read(self.target, params["target"], batch, probed)
-        draft = pair.read(
-            self.draft, params["draft"], batch, pair.everything(self.draft, size)
-        )
+        draft = pair.read(self.draft, params["pruned"], batch, probed)
         policy = policies.confidence_stopped(0.5, num_words, rate=0.0)
         policy = policy._replace(init=lambda num: jnp.full(num, threshold))
         found = speculation.speculate(
@@ -198,7 +199,7 @@ class Shared:
         for name, (model, choice) in choices.items():
             target = pair.read(self.target, params[model], batch, choice)
             words = pair.say(target, num_words)
-            partly = pair.read(self.draft, params["draft"], batch, choice)
+            partly = pair.read(self.draft, params["pruned"], batch, choice)
             said[name] = Said(
                 words,
                 pair.is_right(words, batch["answer"]),
@@ -207,12 +208,21 @@ class Shared:
                 choice.num_windows / self.target.counts["image"],
                 choice.wanted["audio"].astype(jnp.float32),
             )
-        words = pair.say(whole, num_words)
-        own = agreement.measure(whole, whole, words)
-        lengths = jnp.sum(own.valid, axis=1)
-        entropy = jnp.sum(jnp.where(own.valid, own.entropy, 0.0), axis=1) / lengths
-        right = pair.is_right(words, batch["answer"])
-        return said, Drafted(words, right, entropy, lengths)
+        partly = pair.read(self.draft, params["pruned"], batch, probed)
+        drafted = {
+            variants.EDGE: _alone(whole, batch["answer"]),
+            variants.EDGE_PRUNED: _alone(partly, batch["answer"]),
+        }
+        return said, drafted
+
+
+def _alone(draft, answer) -> Drafted:
+    """What a draft says by itself, and how sure it is of that."""
+    words = pair.say(draft, answer.shape[1])
+    own = agreement.measure(draft, draft, words)
+    lengths = jnp.sum(own.valid, axis=1)
+    entropy = jnp.sum(own.entropy, axis=1) / lengths
+    return Drafted(words, pair.is_right(words, answer), entropy, lengths)
 
 
 def _shuffled(key, counts):

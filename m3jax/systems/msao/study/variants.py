@@ -7,12 +7,16 @@ from m3jax.systems.msao import pricing
 
 CLOUD = "cloud alone"
 EDGE = "edge alone"
+EDGE_PRUNED = "edge alone, pruned"
 SPLIT = "layer split"
 UNIFORM = "uniform offload"
 MSAO = "MSAO"
 NO_PROBES = "without modality awareness"
 NO_SCHEDULE = "without scheduling"
-VERIFIED = (CLOUD, EDGE, SPLIT, UNIFORM, MSAO, NO_PROBES, NO_SCHEDULE)
+VERIFIED = (
+    *(CLOUD, EDGE, EDGE_PRUNED, SPLIT, UNIFORM),
+    *(MSAO, NO_PROBES, NO_SCHEDULE),
+)
 """Ways to answer in which every word is the target's, or the draft's alone."""
 WHOLE = "whole answers stay"
 WORDS = "words stay"
@@ -37,8 +41,10 @@ class Settings:
       state_bits: of a number of a split model's hidden state.
       probe_steps, probe_batch, probe_learning_rate: of probes that are trained anew.
       num_searches: of plans, by Bayesian optimisation and by chance.
-      target, draft: names of shipped models, "" for small ones that are drawn.
-      cloud: name of the target as it was before it was tuned with the probes.
+      target: name of the shipped model with probes, in the cloud.
+      cloud: of one that was tuned as long to read everything.
+      draft: of the edge's, which reads everything.
+      pruned: of the same, tuned to read what probes keep.
     """
 
     num_seeds: int = 5
@@ -55,7 +61,8 @@ class Settings:
     num_searches: int = 20
     target: str = "edge_probes"
     draft: str = "edge_draft"
-    cloud: str = "generalist"
+    cloud: str = "edge_cloud"
+    pruned: str = "edge_pruned_draft"
 
     @property
     def places(self) -> dict[float, pricing.Place]:

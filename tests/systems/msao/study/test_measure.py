@@ -9,6 +9,7 @@ from m3jax.systems.msao.study import measure, schedules, shared
 
 PLACE = pricing.Place(workers.Link(3e8, 3e8))
 LENGTHS = np.array([3, 8])
+ALL = pricing.everything(2)
 
 
 def _both():
@@ -21,8 +22,8 @@ def _both():
 def test_answers_that_stay_are_the_edges_and_others_pay_for_both():
     edge, both = pricing.edge_only(PLACE, LENGTHS), _both()
     stays = np.array([True, False])
-    found = measure.mixed(PLACE, LENGTHS, stays, edge, both)
-    seconds, operations = pricing.drafting(PLACE, LENGTHS)
+    found = measure.mixed(PLACE, LENGTHS, ALL, stays, edge, both)
+    seconds, operations = pricing.drafting(PLACE, LENGTHS, ALL)
     np.testing.assert_allclose(
         found.requests.total_s,
         [edge.requests.total_s[0], both.requests.total_s[1] + seconds[1]],
@@ -37,7 +38,7 @@ def test_answers_that_stay_are_the_edges_and_others_pay_for_both():
 
 def test_all_that_stay_cost_what_the_edge_does():
     edge, both = pricing.edge_only(PLACE, LENGTHS), _both()
-    found = measure.mixed(PLACE, LENGTHS, np.array([True, True]), edge, both)
+    found = measure.mixed(PLACE, LENGTHS, ALL, np.array([True, True]), edge, both)
     for mine, own in zip(found.requests, edge.requests, strict=True):
         np.testing.assert_array_equal(mine, own)
 
