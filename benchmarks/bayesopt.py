@@ -8,10 +8,11 @@ its tutorial. Before anything is timed the posteriors of the three must agree wh
 have one kernel. A second row says what 16 searches cost that run as one, which the
 peers run one after the other. A ratio above 1 means that m3jax is faster.
 
-Afterwards the regret is judged: m3jax's mean over 64 seeds of its own, a peer's over the
-searches that were run, the first of which is not timed. It fails if it is above the
-best peer's by more than 0.05 and twice the standard error of the difference, so that a
-peer of few searches fails nobody by luck, and more ``--rounds`` judge more sharply.
+Afterwards the regret is judged: m3jax's mean over 64 seeds of its own, a peer's over
+the searches that were run, the first of which is not timed. The run fails if it is
+above the best peer's by more than 0.05 plus twice the standard error of the difference,
+so that few searches of a peer seldom fail it by chance; more ``--rounds`` judge more
+sharply.
 """
 
 import importlib.util

@@ -298,6 +298,22 @@ def test_searches_need_fewer_evaluations_than_random_ones(searched):
     assert needed(free).mean() < 0.7 * needed(random).mean()
 
 
+def test_refined_searches_keep_a_constraint_that_binds():
+    """The best point is on the edge of what is kept; seeds run as one."""
+    square = bayesian.Space(tuple(bayesian.Dimension(name, -2.0, 2.0) for name in "xy"))
+
+    def edge(x):  # The least is 0.5, at (0.5, 0.5), and 0 without the constraint.
+        return jnp.sum(x**2), jnp.array([1.0 - jnp.sum(x)])
+
+    settings = bayesian.Settings(num=20, num_initial=6, xi=0.01, fit_steps=10)
+    search = jax.vmap(lambda k: bayesian.minimise(k, edge, square, settings, 1))
+    found = jax.jit(search)(jax.random.split(jax.random.key(0), 6))
+    assert np.all(np.isfinite(found.points)) and np.all(np.abs(found.points) <= 2.0)
+    assert np.all(np.asarray(found.best_point).sum(axis=1) >= 1.0)
+    assert np.all(np.asarray(found.best_value) >= 0.5)
+    assert np.median(found.best_value) < 0.51
+
+
 def test_no_point_of_a_small_grid_is_looked_at_twice(searched):
     rows = np.asarray(searched[0].points)
     design, sought = rows[:, :NUM_INITIAL], rows[:, NUM_INITIAL:]
