@@ -227,7 +227,7 @@ def test_describe_tells_what_is_there_and_refuses_what_is_not(launch, run, tmp_p
 @pytest.mark.parametrize(
     ("argv", "told"),
     [
-        ([], "name a system first, such as m3llm, moe2, tokcom, wdmoe"),
+        ([], "name a system first, such as m3llm, moe2, msao, tokcom, wdmoe"),
         (["--size=smoke"], "name a system first"),
         (
             ["nobody"],
