@@ -132,7 +132,7 @@ pretrain-draft: setup
 	    --export=edge_exit --export_root=m3jax/pretrained
 
 pretrain-probes: setup
-	for part in laptop:edge_probes draft:edge_pruned_draft whole:edge_cloud; do \
+	for part in whole:edge_cloud laptop:edge_probes draft:edge_pruned_draft; do \
 	    name=$${part#*:} && \
 	    $(BIN)/python launch/train.py --config=configs/msao.py:$${part%:*} \
 	        --workdir=runs/$$name && \

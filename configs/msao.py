@@ -3,10 +3,10 @@
     python launch/train.py --config=configs/msao.py --workdir=runs/msao
     python launch/evaluate.py --workdir=runs/msao
 
-`laptop` (default) tunes probes, later layers, projectors and decoder of the shipped
-generalist through the answers; `draft` does the same to the small one that drafts, so
-that it can read what is kept; `whole` tunes a generalist that reads everything as long,
-to compare with; `smoke` shows in seconds that it runs, `tiny` in no time. Speculation
+`laptop` (default) tunes probes, later layers, projectors and decoder of a shipped model
+that reads everything through the answers; `whole` is how that one came from the shipped
+generalist; `draft` does the same as `laptop` to the small one that drafts, so that it
+can read what is kept; `smoke` shows in seconds that it runs, `tiny` in no time. Speculation
 between edge and cloud is in docs/speculation.md and docs/edge_cloud.md.
 """
 
@@ -32,10 +32,10 @@ def get_config(arg: str = "laptop") -> supervised.Supervised:
     """The experiment of a variant, one of ``VARIANTS``."""
     if arg == "laptop":
         return supervised.Supervised(
-            system=msao.Config(),
+            system=msao.Config(budget=0.5),
             data=dataset.Config(config="laptop", fresh=True, curriculum=((0, MIX),)),
             train=train_config.TrainConfig(
-                steps=2400, log_every=20, checkpoint_every=400
+                steps=1500, log_every=20, checkpoint_every=500
             ),
             learner=train_config.LearnerConfig(
                 batch_size=48,
@@ -50,11 +50,12 @@ def get_config(arg: str = "laptop") -> supervised.Supervised:
                 ),
             ),
             evaluator=evaluation.Probed(),
-            start="generalist",
+            start="edge_cloud",
         )
     if arg == "draft":
         config = get_config("laptop")
         config.system.sizes = running.load("edge_draft").config.system.sizes
+        config.system.budget = 0.4
         config.start, config.train.steps = "edge_draft", 1200
         return config
     if arg == "whole":
@@ -63,6 +64,7 @@ def get_config(arg: str = "laptop") -> supervised.Supervised:
             patch_words=examples.PATCH_WORDS, sound_words=examples.SOUND_WORDS
         )
         config.learner.trainable = "encoder|projector|decoder"
+        config.start, config.train.steps = "generalist", 2400
         config.evaluator = over_snr.OverSnr()
         return config
     if arg == "smoke":
