@@ -6,8 +6,8 @@
 `laptop` (default) tunes probes, later layers, projectors and decoder of a shipped model
 that reads everything through the answers; `whole` is how that one came from the shipped
 generalist; `draft` does the same as `laptop` to the small one that drafts, so that it
-can read what is kept; `smoke` shows in seconds that it runs, `tiny` in no time. Speculation
-between edge and cloud is in docs/speculation.md and docs/edge_cloud.md.
+can read what is kept; `smoke` shows in seconds that it runs, `tiny` in no time.
+Speculation between edge and cloud is in docs/speculation.md and docs/edge_cloud.md.
 """
 
 from m3jax.data.edgescenes import dataset, examples, scenes
