@@ -68,7 +68,7 @@ def side_by_side(rows_given: Iterable[base.Record], *, rows: str) -> str:
     """A table with a column for each metric, whatever their units.
 
     Args:
-      rows_given: records, all metrics at the same places.
+      rows_given: records; a metric that was not measured somewhere is "-" there.
       rows: the field or axis that makes the rows.
 
     Returns:
@@ -79,12 +79,12 @@ def side_by_side(rows_given: Iterable[base.Record], *, rows: str) -> str:
     for metric in dict.fromkeys(row.metric for row in chosen):
         found = records_lib.aggregate(records_lib.select(chosen, metric=metric))
         table = markdown(found, rows=rows, columns="metric", digits=2)
-        made.append(table.splitlines())
-    # The names of the rows stand in the first table alone.
-    lines = zip(*made, strict=True)
+        # "| name | value |": name -> " value |"
+        made.append(dict(line.split("|", 2)[1:] for line in table.splitlines()))
+    names = dict.fromkeys(name for table in made for name in table)
     return "\n".join(
-        first + "".join(other.split("|", 2)[2] for other in others)
-        for first, *others in lines
+        f"|{name}|" + "".join(table.get(name, " - |") for table in made)
+        for name in names
     )
 
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from m3jax import base
 from m3jax.evals import axes, records, tables
 
 
@@ -43,3 +44,17 @@ def test_any_two_fields_can_lay_out_a_table_and_units_are_kept():
 def test_what_makes_no_table_is_refused(rows, layout, fault):
     with pytest.raises(ValueError, match=fault):
         tables.markdown(rows, **layout)
+
+
+def test_metrics_side_by_side_leave_out_what_was_not_measured():
+    rows = [
+        base.Record("s", "a", (), 0, "accuracy", 0.5, "1"),
+        base.Record("s", "b", (), 0, "accuracy", 0.25, "1"),
+        base.Record("s", "b", (), 0, "latency_ms", 3.0, "ms"),
+    ]
+    assert tables.side_by_side(rows, rows="variant").splitlines() == [
+        "| variant | accuracy (%) | latency_ms (ms) |",
+        "|---|---|---|",
+        "| a | 50.00 | - |",
+        "| b | 25.00 | 3.00 |",
+    ]

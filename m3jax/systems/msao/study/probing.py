@@ -27,7 +27,9 @@ def measure(made: shared.Shared, seed: int) -> list[base.Record]:
     """
     config = made.target_config
     train = pipeline.as_arrays(
-        dataset.Config(config="laptop").source("train"), None, (*_LEARNT, "needs")
+        dataset.Config(config=made.settings.data_config).source("train"),
+        None,
+        (*_LEARNT, "needs"),
     )
     test = made.scenes(variants.QUESTIONS, seed)
     rows = []

@@ -32,6 +32,7 @@ class Settings:
 
     Attributes:
       num_seeds: of everything.
+      data_config: of the scenes that probes are trained on anew.
       num_requests: of each workload and seed.
       rates_mbps: of the link, both ways.
       rtt_s: round-trip time.
@@ -48,6 +49,7 @@ class Settings:
     """
 
     num_seeds: int = 5
+    data_config: str = "laptop"
     num_requests: int = 260
     rates_mbps: tuple[float, ...] = (200.0, 300.0, 400.0, 1.0, 5.0, 20.0)
     rtt_s: float = 0.02
@@ -77,6 +79,7 @@ def smoke() -> Settings:
     """Shows in a minute that all of it runs."""
     return Settings(
         num_seeds=2,
+        data_config="smoke",
         num_requests=26,
         rates_mbps=(300.0, 5.0),
         draft_lengths=(2, 4),
