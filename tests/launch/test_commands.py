@@ -25,6 +25,8 @@ CASES = {
 # Experts of the first are measured first, which takes a minute; the others are to the
 # commands as the generalist.
 SLOW = {"end_to_end", "edge_experts", "specialist", "msao"}
+# One of each way to sweep: point by point, side by side, of an outside package.
+SWEPT = {"generalist", "m3llm", "mine"}
 HAS_LINK = set(CASES) - {"generalist", "edge_experts", "msao"}
 GRID = ("--num_seeds=1", "--num_examples=13")
 
@@ -125,6 +127,13 @@ def test_a_system_without_a_link_has_no_snr_to_choose(launch, trained):
     assert done.code == 1 and "generalist sends nothing over a link" in done.err
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in SWEPT else pytest.mark.slow)
+        for name in CASES
+    ],
+)
 def test_sweep_trains_and_measures_every_point(launch, name, tmp_path):
     argv, cwd = CASES[name]
     over = "--over=train.seed=0,1", "--config.train.evaluate_every=0", *GRID
