@@ -221,7 +221,13 @@ def _staying(settings, rows):
         work, right = np.transpose(points)
         ax.plot(work, 100 * right, "o-", label="unverified, by threshold")
         for threshold, x, y in zip(settings.staying, work, right, strict=True):
-            ax.annotate(f"{threshold:g}", (x, 100 * y), fontsize="small")
+            ax.annotate(
+                f"{threshold:g}",
+                (x, 100 * y),
+                xytext=(6, -4),
+                textcoords="offset points",
+                fontsize="small",
+            )
         for variant in (variants.CLOUD, variants.EDGE, variants.MSAO):
             ax.plot(
                 _mean(rows, variant, "tflop", workload, rate),
