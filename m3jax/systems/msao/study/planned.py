@@ -94,7 +94,6 @@ def measurements_of(made: shared.Shared, seed: int) -> measurements.Measured:
     config = dataclasses.replace(made.target_config, retention=1.0)
     system = config.make_system()
     predict = made.compiled("answer", lambda: jax.jit(system.predict["answer"]))
-    cloud = np.mean(said[variants.CLOUD].right)
 
     def accuracy(share: float, bits: int) -> float:
         counts = np.full(len(arrays["answer"]), round(16 * share), np.int32)
@@ -105,14 +104,15 @@ def measurements_of(made: shared.Shared, seed: int) -> measurements.Measured:
         ]
         return float(np.mean(np.concatenate(right)))
 
-    quality = [[accuracy(share, bits) for bits in KEPT_BITS] for share in shares]
+    right = [[accuracy(share, bits) for bits in KEPT_BITS] for share in shares]
+    quality = np.asarray(right) / right[-1][0]  # over the same model's with all kept
     mas = evaluation.probe(system, made.params["target"], arrays, _BATCH)["mas"]
     agrees, entropies, valid = said[variants.MSAO].same
     return measurements.Measured(
         agrees,
         entropies,
         valid,
-        np.asarray(quality) / cloud,
+        quality,
         shares,
         saved,
         np.array([np.mean(mas[m]) for m in ("image", "audio")]),
