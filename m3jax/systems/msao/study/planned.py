@@ -18,7 +18,8 @@ RATE_MBPS = 20.0
 KEPT_BITS = (8, 6, 4, 2)
 """Of a colour's eight, at each level of compression."""
 UNITS = {
-    **{"bayesian_evaluations": "1", "random_evaluations": "1", "reached": "1"},
+    **dict.fromkeys(("bayesian_evaluations", "random_evaluations"), "evaluation"),
+    "reached": "1",
     **{"optimum_ms": "ms", "grid": "%"},
 }
 _BATCH = 130
