@@ -17,7 +17,7 @@
 # cloud. Probes find which part of a picture and which modality a question needs; the
 # small model drafts words and the large one judges them. Here: what is kept, how
 # drafting works, when it pays, and what each way to answer takes over the same link.
-# About two minutes on two CPU cores; nothing but the packages is downloaded.
+# Half a minute on two CPU cores; nothing but the packages is downloaded.
 #
 # The measured study, with intervals over seeds: `python launch/reproduce.py msao`.
 #
@@ -77,14 +77,17 @@ target = parts.Parts(large.config.system)
 draft = parts.Parts(msao.Config(sizes=small.config.system.sizes))
 source = dataset.Fresh(scenes.SceneSettings(), seed=7, split="test")
 batch = pipeline.as_arrays(source, limit=52)
-found = evaluation.probe(large.system, large.params, batch, batch_size=52)
+system = large.config.system.make_system()
+found = evaluation.probe(system, large.params, batch, batch_size=52)
 some = [0, 1, 3, 5, 12]
-questions = [words.decode(batch["question"][n]) for n in some]
-figure = sparsity_plots.overlays(
-    batch["image"][some], found["importance"][some], found["kept"][some]
+for n in some:
+    print(words.decode(batch["question"][n]))
+sparsity_plots.overlays(
+    batch["image"][some],
+    found["importance"][some],
+    found["kept"][some],
+    figure=plt.figure(figsize=(10, 5.8), layout="constrained"),
 )
-for question in questions:
-    print(question)
 plt.show()
 
 # %%
@@ -154,6 +157,7 @@ speculation_plots.speed_up_region(
     rtts_s,
     region.speed_up,
     marks={"the shipped pair": (float(acceptance), 0.02)},
+    ax=plt.subplots(figsize=(5, 3.6), layout="constrained")[1],
 )
 plt.show()
 

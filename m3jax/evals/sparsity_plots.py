@@ -17,6 +17,8 @@ def overlays(
     importance: base.Array,
     kept: base.Array,
     titles: Sequence[str] = (),
+    *,
+    figure: mpl_figure.Figure | None = None,
 ) -> mpl_figure.Figure:
     """Draws pictures, how much each patch matters, and what is left of each.
 
@@ -25,6 +27,7 @@ def overlays(
       importance: [n, H, W] of the patches, in [0, 1].
       kept: bool [n, H, W], True for patches that are kept.
       titles: one a picture, such as its question; () for none.
+      figure: where to draw; a new one if None.
 
     Returns:
       The figure: a column for each picture, with the picture, the importance over it,
@@ -44,7 +47,7 @@ def overlays(
         )
     if len(titles) not in (0, count):
         raise ValueError(f"{count} pictures need as many titles, got {len(titles)}.")
-    fig = plot_style.new_figure(width=1.9 * count + 0.6, height=5.8)
+    fig = figure or plot_style.new_figure(width=1.9 * count + 0.6, height=5.8)
     panels = fig.subplots(3, count, squeeze=False)
     shown = None
     for column, image in enumerate(images):
