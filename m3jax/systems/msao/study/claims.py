@@ -14,6 +14,14 @@ from m3jax.systems.msao.study import variants
 PAPER_RATES = (200.0, 300.0, 400.0)
 """Mbit/s of the paper's figures."""
 _POINT = 0.01
+_THE = {
+    variants.CLOUD: "the cloud alone",
+    variants.EDGE: "the edge alone",
+    variants.SPLIT: "the layer split",
+    variants.UNIFORM: "uniform offload",
+    variants.NO_PROBES: "without modality awareness",
+    variants.NO_SCHEDULE: "without scheduling",
+}
 
 
 def verdicts(
@@ -283,13 +291,3 @@ def _at(rows, variant, metric, workload, rates) -> np.ndarray:
 
 def _judge(claim, values, asked, *, unit="1", **others) -> study.Verdict:
     return study.judge(claim, values, asked, unit=unit, **others)
-
-
-_THE = {
-    variants.CLOUD: "the cloud alone",
-    variants.EDGE: "the edge alone",
-    variants.SPLIT: "the layer split",
-    variants.UNIFORM: "uniform offload",
-    variants.NO_PROBES: "without modality awareness",
-    variants.NO_SCHEDULE: "without scheduling",
-}
