@@ -114,7 +114,7 @@ def overhead(
     Example:
       >>> found = overhead(INPUTS["V4: picture of 448, text"])
       >>> round(1e3 * found.seconds, 1), found.flops_share < 1e-3
-      (2.1, True)
+      (2.0, True)
     """
     tower, language = machines.draft, machines.draft.language
     numbers = 0.0  # that are kept

@@ -46,6 +46,7 @@ class Settings:
       cloud: of one that was tuned as long to read everything.
       draft: of the edge's, which reads everything.
       pruned: of the same, tuned to read what probes keep.
+      compiles_quickly: programs that run slower; right for few requests.
     """
 
     num_seeds: int = 5
@@ -65,6 +66,7 @@ class Settings:
     draft: str = "edge_draft"
     cloud: str = "edge_cloud"
     pruned: str = "edge_pruned_draft"
+    compiles_quickly: bool = False
 
     @property
     def places(self) -> dict[float, pricing.Place]:
@@ -88,6 +90,7 @@ def smoke() -> Settings:
         probe_steps=2,
         probe_batch=16,
         num_searches=2,
+        compiles_quickly=True,
     )
 
 

@@ -3,6 +3,7 @@
 import pathlib
 
 from m3jax import base
+from m3jax.studies import compiling
 from m3jax.studies import study as study_lib
 from m3jax.systems.msao.study import (
     claims,
@@ -45,13 +46,16 @@ class MsaoStudy:
 
     def run(self, unit: study_lib.Unit) -> study_lib.UnitResult:
         """Measures at one seed."""
-        if unit.variant == variants.PROBES:
-            return study_lib.UnitResult(probing.measure(self._shared, unit.seed))
-        if unit.variant == variants.PLANS:
-            rows, arrays = planned.measure(self._shared, unit.seed)
+        with compiling.quickly(self._settings.compiles_quickly):
+            return self._measure(unit.variant, unit.seed)
+
+    def _measure(self, variant: str, seed: int) -> study_lib.UnitResult:
+        if variant == variants.PROBES:
+            return study_lib.UnitResult(probing.measure(self._shared, seed))
+        if variant == variants.PLANS:
+            rows, arrays = planned.measure(self._shared, seed)
             return study_lib.UnitResult(rows, {}, arrays)
-        rows = measure.workload(self._shared, unit.variant, unit.seed)
-        return study_lib.UnitResult(rows)
+        return study_lib.UnitResult(measure.workload(self._shared, variant, seed))
 
     def conclude(self, results: study_lib.Results) -> list[base.Record]:
         """Nothing is measured of several units together."""
