@@ -204,6 +204,20 @@ def by_seed(
     )
 
 
+def only_at(records: Iterable[base.Record], **places: Any) -> list[base.Record]:
+    """The records at some places, which they then stand on no more.
+
+    Args:
+      records: rows.
+      **places: field or axis -> as in `select`; axes are taken away.
+
+    Example:
+      ``tables.side_by_side(only_at(records, rate_mbps=300.0), rows="variant")``
+    """
+    nowhere = dict.fromkeys(places)
+    return [axes.with_at(row, **nowhere) for row in select(records, **places)]
+
+
 def aggregate(
     records: Iterable[base.Record], confidence: float = 0.95
 ) -> list[Summary]:

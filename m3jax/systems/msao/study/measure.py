@@ -22,6 +22,7 @@ UNITS = {
     "staying": "1",
 }
 """Metrics of a way to answer."""
+_UNVERIFIED = "latency_ms", "tflop", "cloud_tflop"
 
 
 def workload(made: shared.Shared, name: str, seed: int) -> list[base.Record]:
@@ -170,10 +171,7 @@ def _staying(made, place, at, seed, said, drafted, found) -> list[base.Record]:
         right = np.where(stays, drafted.right, msao.right)
         edge, both = found[variants.EDGE_PRUNED], found[variants.MSAO]
         work = mixed(place, drafted.lengths, msao.read, stays, edge, both)
-        values = taken(place, work) | {
-            "accuracy": np.mean(right),
-            "staying": np.mean(stays),
-        }
+        values = _of_unverified(place, work, right, np.mean(stays))
         rows += _records(variants.WHOLE, seed, values, at | {"threshold": threshold})
     return rows
 
@@ -184,12 +182,18 @@ def _left_words(made, place, at, seed, read, left) -> list[base.Record]:
     for threshold, (right, counts) in left.items():
         rng = link_rng(seed, at["rate_mbps"], f"{variants.WORDS} {threshold}")
         work = pricing.speculative(rng, place, unverified(counts), read, read)
-        values = taken(place, pricing.with_probes(place, work)) | {
-            "accuracy": np.mean(right),
-            "staying": np.sum(counts.accepted) / np.sum(counts.emitted),
-        }
+        work = pricing.with_probes(place, work)
+        staying = np.sum(counts.accepted) / np.sum(counts.emitted)
+        values = _of_unverified(place, work, right, staying)
         rows += _records(variants.WORDS, seed, values, at | {"threshold": threshold})
     return rows
+
+
+def _of_unverified(place, work, right, staying) -> dict[str, float]:
+    """What is told of answers that nobody verified."""
+    found = taken(place, work)
+    values = {name: found[name] for name in _UNVERIFIED}
+    return values | {"accuracy": np.mean(right), "staying": staying}
 
 
 def unverified(counts: speculation.Counts) -> speculative_rounds.Rounds:

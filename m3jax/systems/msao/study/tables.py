@@ -20,7 +20,7 @@ def tables(settings: variants.Settings, rows: Sequence[base.Record]) -> str:
     """Table 1 and figures 4 to 9 of the paper, as measured here, and more."""
     parts = [_figure_4()]
     for workload in variants.WORKLOADS:
-        own = _without(rows, workload=workload)
+        own = records_lib.only_at(rows, workload=workload)
         verified = [row for row in own if row.variant in variants.VERIFIED]
         verified.sort(key=lambda row: variants.VERIFIED.index(row.variant))
         parts += [
@@ -31,7 +31,7 @@ def tables(settings: variants.Settings, rows: Sequence[base.Record]) -> str:
             _by(verified, "accuracy", "skill", f"{workload}: accuracy by skill"),
         ]
         for rate in settings.rates_mbps:
-            here = _without(verified, rate_mbps=rate)
+            here = records_lib.only_at(verified, rate_mbps=rate)
             for metrics, what in ((_TIMES, "time"), (_RESOURCES, "resources")):
                 chosen = records_lib.select(here, metric=metrics)
                 parts.append(
@@ -83,7 +83,9 @@ def _staying(rows, workload: str, rate: float) -> list[str]:
         parts.append(
             f"### {workload}, {rate:g} Mbit/s, **unverified**: {variant} on the edge"
             " below a threshold of entropy\n\n"
-            + table_lib.side_by_side(_without(own, rate_mbps=rate), rows="threshold")
+            + table_lib.side_by_side(
+                records_lib.only_at(own, rate_mbps=rate), rows="threshold"
+            )
         )
     return parts
 
@@ -93,10 +95,3 @@ def _by(rows, metric: str, axis: str, title: str) -> str:
         row for row in rows if row.metric == metric and axes.names(row) == {axis}
     )
     return f"### {title}\n\n{table_lib.markdown(found, rows=axis, columns='variant')}"
-
-
-def _without(rows: Sequence[base.Record], **places) -> list[base.Record]:
-    """Records at some places, which they then stand on no more."""
-    nowhere = dict.fromkeys(places)
-    chosen = records_lib.select(rows, **places)
-    return [axes.with_at(row, **nowhere) for row in chosen]

@@ -21,7 +21,7 @@ def tables(settings: variants.Settings, rows: Sequence[base.Record]) -> str:
     own = [row for row in rows if row.variant in methods]
     own.sort(key=lambda row: methods.index(row.variant))
     whole = _on(own, set())
-    sequence = _without(own, split=probe.SPLITS["per_sequence"])
+    sequence = records_lib.only_at(own, split=probe.SPLITS["per_sequence"])
     threshold = records_lib.select(rows, variant=variants.THRESHOLD)
     played = [row for row in rows if row.variant.startswith("played")]
     saved = records_lib.select(rows, metric="saved")
@@ -44,14 +44,14 @@ def tables(settings: variants.Settings, rows: Sequence[base.Record]) -> str:
         *(
             _table(
                 f"Saved at the mixture's own loads, {devices} devices",
-                *(_without(saved, devices=devices), "saved", "domain"),
+                *(records_lib.only_at(saved, devices=devices), "saved", "domain"),
                 is_upright=True,
             )
             for devices in variants.DEVICES
         ),
         _table(
             "Load variation at the mixture's own loads",
-            *(_without(rows, devices="alike"), "load_variation", "domain"),
+            *(records_lib.only_at(rows, devices="alike"), "load_variation", "domain"),
         ),
         _table(
             "Saved at the sizes of table II",
@@ -63,7 +63,11 @@ def tables(settings: variants.Settings, rows: Sequence[base.Record]) -> str:
         *(
             _table(
                 f"Saved with 32 blocks by imbalance of preferences, {loads}",
-                *(_without(saved, loads=loads, spread=0.0), "saved", "imbalance"),
+                *(
+                    records_lib.only_at(saved, loads=loads, spread=0.0),
+                    "saved",
+                    "imbalance",
+                ),
                 is_upright=True,
             )
             for loads in preset.LOADS.values()
@@ -71,7 +75,7 @@ def tables(settings: variants.Settings, rows: Sequence[base.Record]) -> str:
         *(
             _table(
                 f"Load variation with 32 blocks by imbalance of preferences, {loads}",
-                _without(rows, loads=loads, spread=0.0),
+                records_lib.only_at(rows, loads=loads, spread=0.0),
                 *("load_variation", "imbalance"),
             )
             for loads in preset.LOADS.values()
@@ -112,10 +116,3 @@ def _table(
 
 def _on(rows: Sequence[base.Record], names: set[str]) -> list[base.Record]:
     return [row for row in rows if axes.names(row) == names]
-
-
-def _without(rows: Sequence[base.Record], **places) -> list[base.Record]:
-    """Records at some places, which they then stand on no more."""
-    nowhere = dict.fromkeys(places)
-    chosen = records_lib.select(rows, **places)
-    return [axes.with_at(row, **nowhere) for row in chosen]
