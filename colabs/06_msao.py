@@ -61,7 +61,7 @@ from m3jax.experiments import running
 from m3jax.nn import speculation as decoding
 from m3jax.nn.speculation import policies
 from m3jax.systems import msao
-from m3jax.systems.msao import agreement, evaluation, pair, parts, pricing
+from m3jax.systems.msao import agreement, evaluation, pair, parts, pricing, ways
 
 # %% [markdown]
 # ## What an answer needs
@@ -206,27 +206,27 @@ for ax, rate in zip(axes, (300.0, 5.0), strict=True):
         *agrees, draft_length=4, pipelined=place.pipelined
     )
     rng = np.random.default_rng(2)
-    ways = {
-        "cloud alone": pricing.cloud_only(rng, place, lengths),
-        "cloud, pruned": pricing.cloud_only(rng, place, lengths, read),
-        "drafts, all sent": pricing.speculative(
+    answered = {
+        "cloud alone": ways.cloud_only(rng, place, lengths),
+        "cloud, pruned": ways.cloud_only(rng, place, lengths, read),
+        "drafts, all sent": ways.speculative(
             rng, place, rounds, everything, everything
         ),
-        "MSAO": pricing.with_probes(
-            place, pricing.speculative(rng, place, rounds, read, everything)
+        "MSAO": ways.with_probes(
+            place, ways.speculative(rng, place, rounds, read, everything)
         ),
-        "edge alone": pricing.edge_only(place, lengths),
+        "edge alone": ways.edge_only(place, lengths),
     }
-    left = np.zeros(len(ways))
+    left = np.zeros(len(answered))
     for phase in ("upload_s", "prefill_s", "decode_s"):
-        means = [1e3 * getattr(w.requests, phase).mean() for w in ways.values()]
-        ax.barh(list(ways), means, left=left, label=phase.split("_")[0])
+        means = [1e3 * getattr(w.requests, phase).mean() for w in answered.values()]
+        ax.barh(list(answered), means, left=left, label=phase.split("_")[0])
         left += np.array(means)
     ax.set(title=f"{rate:g} Mbit/s", xlabel="latency (ms)")
 axes[0].invert_yaxis()
 axes[1].legend(fontsize="small")
 plt.show()
-for name, work in ways.items():
+for name, work in answered.items():
     print(
         f"{name:17s} {1e-12 * (work.edge_flops + work.cloud_flops).mean():5.1f} Tflop,"
         f" {1e-6 * work.requests.up_bits.mean():.2f} Mbit up"
@@ -251,7 +251,7 @@ for length in range(1, 6):
             pipelined=place.pipelined,
         )
         rng = np.random.default_rng(3)
-        work = pricing.speculative(rng, place, rounds, read, everything)
+        work = ways.speculative(rng, place, rounds, read, everything)
         means.append(1e3 * work.requests.total_s.mean())
     print(f"{length:12d}   {means[0]:13.0f} {means[1]:6.0f} {means[2]:7.0f}")
 

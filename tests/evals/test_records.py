@@ -178,7 +178,8 @@ def test_aggregate_refuses_to_mix_units():
 
 def test_records_of_a_place_stand_there_no_more():
     rows = [
-        base.Record("s", "a", axes.at(rate=r, skill="k"), 0, "m", r, "1") for r in (1, 2)
+        base.Record("s", "a", axes.at(rate=r, skill="k"), 0, "m", r, "1")
+        for r in (1, 2)
     ]
     (found,) = records.only_at(rows, rate=2.0)
     assert found.value == 2 and found.at == axes.at(skill="k")

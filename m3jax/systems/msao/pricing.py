@@ -1,4 +1,4 @@
-"""What requests take that edge and cloud share, at the size of published models.
+"""Requests at the size of published models, between an edge and a cloud.
 
 Which words are said, and which drafts stand, is measured on small networks. What that
 takes is told for the machines and models of MSAO's evaluation: a window of our picture
@@ -13,17 +13,12 @@ import numpy as np
 
 from m3jax.channels import packet_loss
 from m3jax.costs import (
-    inference,
-    layer_split,
     offload,
-    payload,
     speculative_batch,
     speculative_delays,
     speculative_rounds,
-    vision_language,
     workers,
 )
-from m3jax.systems.msao import overheads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,162 +119,6 @@ def everything(num: int) -> Read:
     return Read(np.ones(num), np.ones(num))
 
 
-def speculative(
-    rng: np.random.Generator,
-    place: Place,
-    rounds: speculative_rounds.Rounds,
-    cloud: Read,
-    edge: Read,
-) -> Work:
-    """Edge and cloud together.
-
-    Args:
-      rng: of the link.
-      place: machines and link.
-      rounds: what was drafted and accepted; of ``place.pipelined`` or not.
-      cloud: what the cloud reads, and is sent.
-      edge: what the edge reads.
-    """
-    return _run(rng, place, rounds, cloud, edge, setting)
-
-
-def cloud_only(
-    rng: np.random.Generator,
-    place: Place,
-    lengths: np.ndarray,
-    read: Read | None = None,
-) -> Work:
-    """The cloud says every token; they come down as a stream.
-
-    Args:
-      rng: of the link.
-      place: machines and link.
-      lengths: tokens of each answer, ``[N]``.
-      read: what goes up; None: everything.
-    """
-    num, link, machines = len(lengths), place.link, place.machines
-    read = everything(num) if read is None else read
-    seen, bits = read.tokens(place.scale), read.bits(place.scale)
-    text = place.scale.text_tokens
-    reading_s = vision_language.prefill_time(
-        machines.cloud, machines.target, text, seen
-    )
-    token_s = inference.decode_time(
-        machines.cloud, machines.target.language, text + seen
-    )
-    upload = link.transmit(rng, bits, link.up_bits_per_s)
-    word_bits = payload.token_bits(machines.target.language.vocab_size)
-    last = link.transmit(rng, np.full(num, word_bits), link.down_bits_per_s)
-    requests = speculative_batch.zeros(num)._replace(
-        upload_s=upload.seconds.sum(axis=1) + 0.5 * place.rtt_s,
-        prefill_s=np.asarray(reading_s),
-        decode_s=lengths * token_s + 0.5 * place.rtt_s + last.seconds,
-        cloud_s=reading_s + lengths * token_s,
-        up_s=upload.seconds.sum(axis=1),
-        down_s=last.seconds,
-        up_bits=(upload.transmissions * bits).sum(axis=1),
-        down_bits=(lengths - 1 + last.transmissions) * word_bits,
-        tokens=lengths,
-        scored=lengths,
-        rounds=lengths,
-    )
-    work = _with_resources(place, requests, seen, np.zeros(num, int))
-    return work._replace(edge_flops=np.zeros(num), edge_bytes=np.zeros(num))
-
-
-def edge_only(place: Place, lengths: np.ndarray, read: Read | None = None) -> Work:
-    """Nothing is sent, and the draft model says every token.
-
-    Args:
-      place: machines.
-      lengths: tokens of each answer, ``[N]``.
-      read: what the draft reads; None: everything.
-    """
-    num = len(lengths)
-    read = everything(num) if read is None else read
-    rounds = speculative_rounds.make_rounds(
-        lengths[:, None], lengths[:, None], stays=True
-    )
-
-    def alone(place, seen, edge_seen):
-        both = setting(place, seen, edge_seen)
-        return dataclasses.replace(both, cloud_prefill_s=0.0)
-
-    nothing = Read(np.zeros(num), np.zeros(num))
-    rng = np.random.default_rng(0)  # nothing is sent, so nothing is drawn
-    work = _run(rng, place, rounds, nothing, read, alone)
-    return work._replace(cloud_flops=np.zeros(num), cloud_bytes=np.zeros(num))
-
-
-def split(
-    rng: np.random.Generator,
-    place: Place,
-    lengths: np.ndarray,
-    share: float = 0.5,
-    bits_per_real: int = 16,
-) -> Work:
-    """The cloud's model, cut between two layers.
-
-    Args:
-      rng: of the link.
-      place: machines and link.
-      lengths: tokens of each answer, ``[N]``.
-      share: of its layers on the edge.
-      bits_per_real: of a hidden state's numbers on their way.
-    """
-    machines, scale = place.machines, place.scale
-    cut = layer_split.Split(
-        machines.edge, machines.cloud, machines.target, share, bits_per_real
-    )
-    seen = scale.image_tokens + scale.audio_tokens
-    requests = layer_split.run(
-        *(rng, cut, place.link),
-        text=scale.text_tokens,
-        seen=seen,
-        answer=lengths,
-        rtt_s=place.rtt_s,
-    )
-    context = scale.text_tokens + seen + lengths
-    return Work(
-        requests,
-        *cut.flops(scale.text_tokens, seen, lengths),
-        *cut.memory_bytes(context),
-    )
-
-
-def with_probes(place: Place, work: Work) -> Work:
-    """The same after the probes have looked at the whole request on the edge."""
-    scale, edge = place.scale, place.machines.edge
-    side = round(28 * scale.image_tokens**0.5)
-    seconds_of_sound = scale.audio_tokens // overheads.SOUND_TOKENS_PER_S
-    asked = overheads.Input(scale.text_tokens, side, 1, seconds_of_sound)
-    added = overheads.overhead(asked, place.machines)
-    before_s = added.seconds + added.early_flops / edge.usable_flops_per_s
-    requests = work.requests
-    return work._replace(
-        requests=requests._replace(
-            upload_s=requests.upload_s + before_s, edge_s=requests.edge_s + before_s
-        ),
-        edge_flops=work.edge_flops + added.flops + added.early_flops,
-    )
-
-
-def drafting(
-    place: Place, lengths: np.ndarray, read: Read
-) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds and operations of an answer that the draft says, after reading.
-
-    Args:
-      place: machines.
-      lengths: tokens of each answer, ``[N]``.
-      read: what was read.
-    """
-    context = place.scale.text_tokens + read.tokens(place.scale)
-    machines, language = place.machines, place.machines.draft.language
-    seconds = inference.decode_time(machines.edge, language, context)
-    return lengths * seconds, lengths * language.decode_flops(context)
-
-
 def setting(place: Place, seen: int, edge_seen: int) -> speculative_delays.Setting:
     """Times of the machines where both sides have read so many tokens of it all.
 
@@ -299,7 +138,7 @@ def setting(place: Place, seen: int, edge_seen: int) -> speculative_delays.Setti
     )
 
 
-def _run(
+def run(
     rng: np.random.Generator,
     place: Place,
     rounds: speculative_rounds.Rounds,
@@ -307,7 +146,16 @@ def _run(
     edge: Read,
     make_setting: Callable[[Place, int, int], speculative_delays.Setting],
 ) -> Work:
-    """Runs requests that have read alike together, and puts them in order again."""
+    """Runs requests that have read alike together, and puts them in order again.
+
+    Args:
+      rng: of the link.
+      place: machines and link.
+      rounds: what was drafted and accepted.
+      cloud: what the cloud reads, and is sent.
+      edge: what the edge reads.
+      make_setting: as `setting`.
+    """
     seen = np.stack([read.tokens(place.scale) for read in (cloud, edge)], axis=1)
     bits = cloud.bits(place.scale)
     kinds, which = np.unique(seen, axis=0, return_inverse=True)
@@ -323,10 +171,23 @@ def _run(
     requests = speculative_batch.Requests(
         *(np.concatenate(parts)[back] for parts in zip(*found, strict=True))
     )
-    return _with_resources(place, requests, *seen.T)
+    return with_resources(place, requests, *seen.T)
 
 
-def _with_resources(place, requests, in_cloud, on_edge) -> Work:
+def with_resources(
+    place: Place,
+    requests: speculative_batch.Requests,
+    in_cloud: np.ndarray,
+    on_edge: np.ndarray,
+) -> Work:
+    """Requests with their operations and bytes.
+
+    Args:
+      place: machines.
+      requests: what they took.
+      in_cloud: tokens that the cloud has read of each, but for the question, ``[N]``.
+      on_edge: and the edge.
+    """
     text, machines = place.scale.text_tokens, place.machines
     draft, target = machines.draft, machines.target
     edge_flops = draft.prefill_flops(text, on_edge)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from m3jax.costs import inference, offload, speculative_rounds, vision_language, workers
-from m3jax.systems.msao import pricing
+from m3jax.systems.msao import pricing, ways
 
 STILL = workers.Link(3e8, 3e8)
 PLACE = pricing.Place(STILL, pipelined=False)
@@ -20,7 +20,7 @@ def _rng():
 
 
 def test_the_cloud_alone_takes_its_passes_and_one_trip():
-    work = pricing.cloud_only(_rng(), PLACE, LENGTHS)
+    work = ways.cloud_only(_rng(), PLACE, LENGTHS)
     token = inference.decode_time(MACHINES.cloud, MACHINES.target.language, 40 + SEEN)
     prefill = vision_language.prefill_time(MACHINES.cloud, MACHINES.target, 40, SEEN)
     bits = PLACE.scale.image_bits + PLACE.scale.audio_bits
@@ -32,7 +32,7 @@ def test_the_cloud_alone_takes_its_passes_and_one_trip():
 
 
 def test_the_edge_alone_sends_nothing():
-    work = pricing.edge_only(PLACE, LENGTHS)
+    work = ways.edge_only(PLACE, LENGTHS)
     token = inference.decode_time(MACHINES.edge, MACHINES.draft.language, 40 + SEEN)
     prefill = vision_language.prefill_time(MACHINES.edge, MACHINES.draft, 40, SEEN)
     np.testing.assert_allclose(
@@ -59,7 +59,7 @@ def test_means_are_those_of_the_closed_form(pipelined):
         pipelined=pipelined,
     )
     half = pricing.Read(np.full(num, 0.5), np.ones(num))
-    work = pricing.speculative(_rng(), place, rounds, half, half)
+    work = ways.speculative(_rng(), place, rounds, half, half)
     scale = place.scale
     one = np.ones((2, 1))
     asked = offload.Request(
@@ -83,10 +83,10 @@ def test_requests_keep_their_order_whatever_they_read():
     rounds = speculative_rounds.make_rounds([[2, -1], [0, 0], [3, 1]], 0)
     image, audio = np.array([1.0, 0.25, 1.0]), np.array([1.0, 0.0, 1.0])
     cloud = pricing.Read(image, audio)
-    work = pricing.speculative(_rng(), PLACE, rounds, cloud, pricing.everything(3))
+    work = ways.speculative(_rng(), PLACE, rounds, cloud, pricing.everything(3))
     for row in range(3):
         own = speculative_rounds.Rounds(*(part[row : row + 1] for part in rounds))
-        one = pricing.speculative(
+        one = ways.speculative(
             *(_rng(), PLACE, own),
             pricing.Read(image[row : row + 1], audio[row : row + 1]),
             pricing.everything(1),
@@ -101,7 +101,7 @@ def test_requests_keep_their_order_whatever_they_read():
 def test_what_is_left_out_is_neither_sent_nor_computed():
     rounds = speculative_rounds.make_rounds([[4, 4]], 4)
     work = {
-        name: pricing.speculative(_rng(), PLACE, rounds, read, pricing.everything(1))
+        name: ways.speculative(_rng(), PLACE, rounds, read, pricing.everything(1))
         for name, read in {
             "all": pricing.everything(1),
             "half": pricing.Read(np.array([0.5]), np.array([0.0])),
@@ -117,8 +117,8 @@ def test_what_is_left_out_is_neither_sent_nor_computed():
 
 def test_a_split_model_reads_and_writes_as_much_as_the_whole():
     place = dataclasses.replace(PLACE, link=pricing.fading_link(300.0))
-    work = pricing.split(_rng(), place, LENGTHS)
-    whole = pricing.cloud_only(_rng(), place, LENGTHS)
+    work = ways.split(_rng(), place, LENGTHS)
+    whole = ways.cloud_only(_rng(), place, LENGTHS)
     np.testing.assert_allclose(
         work.edge_flops + work.cloud_flops, whole.cloud_flops, rtol=1e-9
     )

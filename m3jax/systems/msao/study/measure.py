@@ -8,7 +8,7 @@ from m3jax import base
 from m3jax.costs import speculative_rounds
 from m3jax.evals import records as records_lib
 from m3jax.nn import speculation
-from m3jax.systems.msao import pair, pricing
+from m3jax.systems.msao import pair, pricing, ways
 from m3jax.systems.msao.study import schedules, shared, variants
 
 UNITS = {
@@ -100,30 +100,28 @@ def _works(made, place, said, drafted, schedule, seed) -> dict[str, pricing.Work
         *cloud.whole, draft_length=longest, pipelined=place.pipelined
     )
     return {
-        variants.CLOUD: pricing.cloud_only(rng(variants.CLOUD), place, cloud.lengths),
-        variants.EDGE: pricing.edge_only(place, drafted[variants.EDGE].lengths),
-        variants.EDGE_PRUNED: pricing.with_probes(
+        variants.CLOUD: ways.cloud_only(rng(variants.CLOUD), place, cloud.lengths),
+        variants.EDGE: ways.edge_only(place, drafted[variants.EDGE].lengths),
+        variants.EDGE_PRUNED: ways.with_probes(
             place,
-            pricing.edge_only(place, drafted[variants.EDGE_PRUNED].lengths, msao.read),
+            ways.edge_only(place, drafted[variants.EDGE_PRUNED].lengths, msao.read),
         ),
-        variants.SPLIT: pricing.split(
+        variants.SPLIT: ways.split(
             *(rng(variants.SPLIT), place, cloud.lengths),
             bits_per_real=made.settings.state_bits,
         ),
-        variants.UNIFORM: pricing.speculative(
+        variants.UNIFORM: ways.speculative(
             rng(variants.UNIFORM), place, fixed, everything, everything
         ),
-        variants.MSAO: pricing.with_probes(
+        variants.MSAO: ways.with_probes(
             place, schedules.play(rng(variants.MSAO), place, msao, schedule)
         ),
         variants.NO_PROBES: schedules.play(
             rng(variants.NO_PROBES), place, chance, schedule
         ),
-        variants.NO_SCHEDULE: pricing.with_probes(
+        variants.NO_SCHEDULE: ways.with_probes(
             place,
-            pricing.cloud_only(
-                rng(variants.NO_SCHEDULE), place, msao.lengths, msao.read
-            ),
+            ways.cloud_only(rng(variants.NO_SCHEDULE), place, msao.lengths, msao.read),
         ),
     }
 
@@ -181,8 +179,8 @@ def _left_words(made, place, at, seed, read, left) -> list[base.Record]:
     rows = []
     for threshold, (right, counts) in left.items():
         rng = link_rng(seed, at["rate_mbps"], f"{variants.WORDS} {threshold}")
-        work = pricing.speculative(rng, place, unverified(counts), read, read)
-        work = pricing.with_probes(place, work)
+        work = ways.speculative(rng, place, unverified(counts), read, read)
+        work = ways.with_probes(place, work)
         staying = np.sum(counts.accepted) / np.sum(counts.emitted)
         values = _of_unverified(place, work, right, staying)
         rows += _records(variants.WORDS, seed, values, at | {"threshold": threshold})
@@ -240,7 +238,7 @@ def mixed(
       both: of MSAO.
     """
     again = np.where(stays, 0, lengths)
-    before_s, before_flops = pricing.drafting(place, again, read)
+    before_s, before_flops = ways.drafting(place, again, read)
     requests = type(both.requests)(
         *(
             np.where(stays, own, other)

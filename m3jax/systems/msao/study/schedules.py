@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from m3jax.costs import speculative_rounds
-from m3jax.systems.msao import pricing
+from m3jax.systems.msao import pricing, ways
 from m3jax.systems.msao.study import shared, variants
 
 
@@ -51,7 +51,7 @@ def play(
     rounds = rounds_of(place, said, schedule)
     num = len(said.words)
     edge = pricing.everything(num) if schedule.reads_all else said.read
-    return pricing.speculative(rng, place, rounds, said.read, edge)
+    return ways.speculative(rng, place, rounds, said.read, edge)
 
 
 def rounds_of(

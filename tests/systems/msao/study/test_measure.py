@@ -4,7 +4,7 @@ import numpy as np
 
 from m3jax.costs import speculative_rounds, workers
 from m3jax.nn import speculation
-from m3jax.systems.msao import agreement, pricing
+from m3jax.systems.msao import agreement, pricing, ways
 from m3jax.systems.msao.study import measure, schedules, shared
 
 PLACE = pricing.Place(workers.Link(3e8, 3e8))
@@ -16,14 +16,14 @@ def _both():
     rounds = speculative_rounds.make_rounds([[2, -1], [4, 2]], [[2, 0], [4, 2]])
     everything = pricing.everything(2)
     rng = np.random.default_rng(0)
-    return pricing.speculative(rng, PLACE, rounds, everything, everything)
+    return ways.speculative(rng, PLACE, rounds, everything, everything)
 
 
 def test_answers_that_stay_are_the_edges_and_others_pay_for_both():
-    edge, both = pricing.edge_only(PLACE, LENGTHS), _both()
+    edge, both = ways.edge_only(PLACE, LENGTHS), _both()
     stays = np.array([True, False])
     found = measure.mixed(PLACE, LENGTHS, ALL, stays, edge, both)
-    seconds, operations = pricing.drafting(PLACE, LENGTHS, ALL)
+    seconds, operations = ways.drafting(PLACE, LENGTHS, ALL)
     np.testing.assert_allclose(
         found.requests.total_s,
         [edge.requests.total_s[0], both.requests.total_s[1] + seconds[1]],
@@ -37,14 +37,14 @@ def test_answers_that_stay_are_the_edges_and_others_pay_for_both():
 
 
 def test_all_that_stay_cost_what_the_edge_does():
-    edge, both = pricing.edge_only(PLACE, LENGTHS), _both()
+    edge, both = ways.edge_only(PLACE, LENGTHS), _both()
     found = measure.mixed(PLACE, LENGTHS, ALL, np.array([True, True]), edge, both)
     for mine, own in zip(found.requests, edge.requests, strict=True):
         np.testing.assert_array_equal(mine, own)
 
 
 def test_means_are_of_requests_and_words_a_second_of_all_of_them():
-    work = pricing.edge_only(PLACE, LENGTHS)
+    work = ways.edge_only(PLACE, LENGTHS)
     found = measure.taken(PLACE, work)
     total = work.requests.total_s
     assert np.isclose(found["latency_ms"], 1e3 * total.mean())
