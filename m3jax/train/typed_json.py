@@ -57,10 +57,9 @@ def read(path: str | os.PathLike[str]) -> Any:
       FileNotFoundError: there is no such file.
       ValueError: the file is not JSON, for one because it was cut short.
     """
-    text = pathlib.Path(path).read_text(encoding="utf-8")
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # bytes, syntax, endless nesting
         raise ValueError(f"{path} is not whole JSON ({error})") from error
 
 
@@ -96,8 +95,9 @@ def to_json(value: Any) -> Any:
 def from_json(value: Any) -> Any:
     """Builds again what ``to_json`` took apart; lists come back as tuples.
 
-    A file never decides which code is loaded: types come from m3jax, from packages that
-    were named to `trust`, or from modules that are imported already.
+    A file never decides which code is loaded or called: types are dataclasses that m3jax
+    defines, or a package that was named to `trust`, and nothing else that can be reached
+    from there.
 
     Args:
       value: plain JSON values.
@@ -106,7 +106,7 @@ def from_json(value: Any) -> Any:
       The dataclass, equal to the original.
 
     Raises:
-      ValueError: a type of a package that is not imported, or unknown to it, or a field
+      ValueError: a type of a package that is not trusted, or unknown to it, or a field
         that the type does not have.
     """
     if isinstance(value, list):
@@ -149,6 +149,11 @@ def trust(package: str) -> None:
             " the current directory or is installed"
         ) from error
     _homes.add(package.split(".")[0])
+
+
+def is_trusted(module: str) -> bool:
+    """Whether a module belongs to m3jax, or to a package that was named to `trust`."""
+    return module.split(".")[0] in _homes
 
 
 def first_difference(first: Any, second: Any, path: str = "") -> str | None:
@@ -210,11 +215,11 @@ def _attribute(module: Any, path: str) -> Any:
 def _find_dataclass(name: str) -> type:
     module, _, path = str(name).partition(":")
     package = module.split(".")[0]
-    if module not in sys.modules and package not in _homes:
+    if not is_trusted(module):
         raise ValueError(
-            f"config type {name!r} is of the module {module!r}, which is not imported;"
-            f" a file does not decide what is: give --package={package}, or import it"
-            " first"
+            f"config type {name!r} is of the package {package!r}; a file does not decide"
+            f" which code is used: give --package={package}, or call"
+            f" typed_json.trust({package!r}) first"
         )
     if module not in sys.modules:
         try:
