@@ -15,6 +15,7 @@ import jax
 from m3jax import base
 from m3jax.data import pipeline
 from m3jax.train import config as train_config
+from m3jax.train import typed_fields
 
 
 @runtime_checkable
@@ -137,5 +138,6 @@ def check(config: Any) -> Experiment:
             + "; let get_config return one, such as"
             " m3jax.experiments.supervised.Supervised"
         )
+    typed_fields.check(config)
     config.validate()
     return config

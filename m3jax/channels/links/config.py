@@ -1,6 +1,7 @@
 """Settings of a link, mutable, so that a command line can override them."""
 
 import dataclasses
+from typing import ClassVar
 
 from m3jax.channels.links import contract, make
 
