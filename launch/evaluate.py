@@ -12,7 +12,7 @@ from absl import flags
 
 from m3jax.evals import records, report
 from m3jax.experiments import running
-from m3jax.train import pretrained
+from m3jax.train import places, pretrained
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run.", required=True)
 _STEP = flags.DEFINE_integer("step", None, "A saved step; the newest if unset.")
@@ -29,6 +29,7 @@ def main() -> None:
     grid = grids.read(os.path.basename(os.path.normpath(_WORKDIR.value)))
     if _EXPORT.value is not None:
         pretrained.check_name(_EXPORT.value, _EXPORT_ROOT.value)
+    places.check("workdir", _WORKDIR.value)
     trained = running.restore(_WORKDIR.value, _STEP.value)
     rows = running.evaluate(trained, grid)
     print(report.markdown(rows, trained.run.shown))
