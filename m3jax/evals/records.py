@@ -11,7 +11,8 @@ import numpy as np
 from m3jax import base
 from m3jax.evals import axes
 from m3jax.ops import intervals
-from m3jax.train import disk, typed_json
+from m3jax.files import disk
+from m3jax.train import typed_json
 
 ALL = "every place on the axis"
 """In place of coordinates: all there are, averaged."""

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -67,7 +67,6 @@ class Supervised:
                 f" does not have; it has {', '.join(self.data.features)}"
             )
         self._check_batch(system)
-        starts.check(self.start)
         if self.cache and system.prepare is None:
             raise ValueError(
                 f"cache keeps what is done once for all SNRs, and {self.name} prepares"
@@ -91,10 +90,10 @@ class Supervised:
         )
         sharding.check_batch_size(size, sharding.make_mesh())
 
-    def build(self) -> base.Run:
-        """Makes the run."""
+    def build(self, own: Callable[[], base.Params] | None = None) -> base.Run:
+        """Makes the run, from its ``own`` parameters if it goes on."""
         system = self.system.make_system()
-        warm_start = functools.cache(self._warm_start)
+        warm_start = functools.cache(functools.partial(self._warm_start, own))
         watched, watch = self.evaluator.watch(self.system, self.data)
         return base.Run(
             make_learner=lambda: learner_lib.make_learner(
@@ -121,8 +120,12 @@ class Supervised:
     def _trainable(self) -> str:
         return paths.expand(self.learner.trainable, self.system.PARTS)
 
-    def _warm_start(self) -> base.Params | None:
+    def _warm_start(
+        self, own: Callable[[], base.Params] | None
+    ) -> base.Params | None:
         """Parameters that the system takes over from what was trained before."""
+        if own is not None and self.start:
+            return own()
         return self.system.warm_start(starts.load(self.start)) if self.start else None
 
     def _batches(

@@ -11,7 +11,8 @@ import numpy as np
 
 from m3jax.evals import records
 from m3jax.studies import study as study_lib
-from m3jax.train import disk, typed_json
+from m3jax.files import disk
+from m3jax.train import typed_json
 
 _SETTINGS = "settings.json"
 

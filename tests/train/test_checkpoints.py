@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from m3jax import base
-from m3jax.train import cards, checkpoints, disk
+from m3jax.files import disk
+from m3jax.train import cards, checkpoints
 
 # What is broken off here leaves coroutines of Orbax's that nobody will await.
 pytestmark = pytest.mark.filterwarnings(

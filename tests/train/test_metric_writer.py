@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from m3jax.train import disk, metrics
+from m3jax.files import disk
+from m3jax.train import metrics
 
 
 def write_steps(directory, *steps):
