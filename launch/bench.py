@@ -15,7 +15,7 @@ from absl import flags
 
 from benchmarks import harness, report
 from m3jax.evals import plots
-from m3jax.train import typed_json
+from m3jax.train import places, typed_json
 
 GROUPS = (
     *("training", "startup", "grid", "links", "tokens"),
@@ -35,10 +35,13 @@ def main() -> None:
     """Runs the groups one after the other, and shows all rows that are on disk."""
     harness.require("torch")
     out = pathlib.Path(_OUT.value)
+    places.check("out", _OUT.value)
     out.mkdir(parents=True, exist_ok=True)
     for group in _ONLY.value or GROUPS:
         print(f"measuring {group} ...", file=sys.stderr)
-        typed_json.write(out / f"{group}.json", measure(group))
+        measured = measure(group)
+        print(report.table([harness.Row(**row) for row in measured]))
+        typed_json.write(out / f"{group}.json", measured)
     rows = []
     for group in GROUPS:
         path = out / f"{group}.json"

@@ -11,6 +11,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+import early
 from absl import app, flags, logging
 
 from m3jax.train import faults, interrupts, typed_json
@@ -50,17 +51,18 @@ def run(work: Callable[..., None], argument: str = "") -> None:
     sys.path.append(os.getcwd())
     try:
         app.run(main, flags_parser=lambda argv: _parse(argv, argument))
+    except SystemExit:
+        interrupts.ending()
+        raise
     except BaseException as error:
         interrupts.ending()
-        if isinstance(error, SystemExit):
-            raise
         sys.exit(_report(error))
 
 
 def _report(error: BaseException) -> int:
     """Says of an error what there is to say; returns what to exit with."""
     sys.stdout.flush()
-    if isinstance(error, (interrupts.Interrupted, interrupts.Stopped)):
+    if isinstance(error, interrupts.Interrupted):
         print(error, file=sys.stderr)
         return error.exit_code
     logging.debug("in full:", exc_info=error)
@@ -132,6 +134,5 @@ def _explain(error: Exception, argv: list[str]) -> str:
     return f"{last}; correct {' '.join(about)}"
 
 
-if "__mp_main__" not in sys.modules:  # a process that a launcher starts is its own to end
-    interrupts.take_over()
+if early.is_main_process():
     sys.excepthook = _report_early

@@ -20,12 +20,12 @@ def enable_compilation_cache(
       The directory in use, or None where none can be written; then a run only starts
       more slowly.
     """
-    chosen = pathlib.Path(
-        directory or os.environ.get("JAX_COMPILATION_CACHE_DIR") or _default()
-    ).expanduser()
     try:
+        chosen = pathlib.Path(
+            directory or os.environ.get("JAX_COMPILATION_CACHE_DIR") or _default()
+        ).expanduser()
         chosen.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, RuntimeError):  # no home is a RuntimeError
         return None
     if not os.access(chosen, os.W_OK):
         return None

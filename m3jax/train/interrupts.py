@@ -5,20 +5,21 @@ terminal or an ssh session goes. What happens then:
 
 - in a `Watch`, as in the loop, the signal is noted; the work ends at the next place
   where it can be gone on from, and saves it;
-- elsewhere, in a command that called `take_over`, `Stopped` is raised at once. Where
-  Python is busy in C++, as while XLA compiles, it can't be; then the process ends
-  after `GRACE` seconds all the same;
+- elsewhere, in a command that called `take_over`, there is nothing to save. The process
+  says in one line what is kept, ends the processes that it started, and is gone: as
+  after ``kill -9``, which all that m3jax writes survives. Nothing is unwound, as C++
+  code of JAX aborts where an exception comes out of nowhere, and nothing is waited for,
+  as XLA compiles for minutes;
 - **the same signal again within `IMPATIENCE` seconds leaves at once**, in the middle of
   a save too. Another signal says the same in another way and changes nothing: a
   scheduler's SIGTERM and a Ctrl-C right after it do not abort a save.
 
-This module imports neither JAX nor anything slow, so that a command can call `take_over`
-before it imports them.
+This module imports neither JAX nor anything slow, so that a command can call
+`take_over` before it imports them.
 """
 
 import contextlib
 import os
-import select
 import signal
 import sys
 import threading
@@ -31,8 +32,6 @@ SIGNALS = tuple(
     for name in ("SIGTERM", "SIGINT", "SIGHUP")
     if hasattr(signal, name)
 )
-GRACE = 2.0
-"""Seconds in which a stopped command ends, before it is ended."""
 IMPATIENCE = 5.0
 """Seconds within which the same signal again leaves at once."""
 NOTHING_KEPT = "nothing was written"
@@ -56,21 +55,6 @@ class Interrupted(Exception):
             else "nothing was saved, as the run keeps no checkpoints"
         )
         super().__init__(f"stopped by {received.name} after step {step}: {kept}")
-
-
-class Stopped(KeyboardInterrupt):
-    """A command was asked to stop where nothing watches; says what is kept.
-
-    Not an ``Exception``, so that no library takes it for a failure of its own.
-
-    Attributes:
-      received: the signal.
-      exit_code: what the process should exit with (128 + signal number).
-    """
-
-    def __init__(self, received: signal.Signals):
-        self.received, self.exit_code = received, 128 + received
-        super().__init__(_stopped_by(received))
 
 
 class Watch:
@@ -107,9 +91,11 @@ class Watch:
         self._before.clear()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        global _requested
         self.received = self.received or signal.Signals(number)
-        # Who took over counts for itself, even while Python is busy elsewhere.
-        if _listener is None and _is_impatient(self._came, number):
+        if _listener is not None:  # which counts, even while Python is busy elsewhere
+            _requested = True
+        elif _is_impatient(self._came, number):
             _act_as_before(self._before[signal.Signals(number)], number, frame)
 
 
@@ -125,14 +111,27 @@ def take_over() -> None:
     os.set_blocking(told, False)
     signal.set_wakeup_fd(told, warn_on_full_buffer=False)
     for number in _heeded():
-        signal.signal(number, _stop)
+        signal.signal(number, _heard)
     _listener = threading.Thread(target=_listen, args=(heard,), daemon=True)
     _listener.start()
 
 
 def ending() -> None:
-    """Tells that the command is about to exit: what still comes can't stop it twice."""
-    _ending.set()
+    """Tells that the command has said its last line: no signal adds another one."""
+    global _requested
+    _requested = True
+
+
+@contextlib.contextmanager
+def handed_over() -> Iterator[None]:
+    """Signals act as in any Python program within, for servers with their own ways."""
+    usual = {signal.SIGINT: signal.default_int_handler}
+    before = {n: signal.signal(n, usual.get(n, signal.SIG_DFL)) for n in _heeded()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -168,7 +167,7 @@ def hidden_from_children() -> Iterator[None]:
 
 
 _listener: threading.Thread | None = None
-_ending = threading.Event()
+_requested = False  # a Watch has noted a signal, and the command is about to end
 _kept: list[str | Callable[[], str]] = []
 
 
@@ -196,48 +195,36 @@ def _act_as_before(handler: object, number: int, frame: FrameType | None) -> Non
     signal.raise_signal(number)
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    """Handler of a command where nothing watches."""
-    del frame
-    if not _ending.is_set():
-        raise Stopped(signal.Signals(number))
-
-
-def _is_ours(number: int) -> bool:
-    """Whether a signal is still handled here, and not by a server's own loop."""
-    handler = signal.getsignal(number)
-    return handler is _stop or isinstance(getattr(handler, "__self__", None), Watch)
+def _heard(number: int, frame: FrameType | None) -> None:
+    """Handler of a command: `_listen` has heard of it already."""
+    del number, frame
 
 
 def _listen(heard: int) -> None:
-    """Hears of signals while the main thread can't: thread of `take_over`."""
+    """Thread of `take_over`: hears of signals at once, where the main thread can't."""
     came: dict[int, float] = {}
-    stopped_by, deadline = 0, None
     while True:
-        left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-        if select.select([heard], [], [], left)[0]:
-            for number in os.read(heard, 64):
-                if number not in SIGNALS or not _is_ours(number):
-                    continue
-                if _is_impatient(came, number):
-                    _leave(number, f"left at once: {_name(number)} twice: {_what()}")
-                if signal.getsignal(number) is _stop and deadline is None:
-                    stopped_by, deadline = number, time.monotonic() + GRACE
-        elif _ending.is_set():
-            deadline = None
-        else:
-            _leave(stopped_by, _stopped_by(stopped_by))
+        for number in os.read(heard, 64):
+            handler = signal.getsignal(number)
+            is_watched = isinstance(getattr(handler, "__self__", None), Watch)
+            if not (is_watched or handler is _heard):
+                continue  # a server's own
+            if _is_impatient(came, number):
+                _leave(number, f"left at once: {_name(number)} came twice: {_what()}")
+            elif not (is_watched or _requested):
+                _leave(number, f"stopped by {_name(number)}: {_what()}")
 
 
 def _leave(number: int, text: str) -> None:
-    """Ends the process now, whatever the main thread does."""
+    """Ends the process now, whatever the main thread does, and those it started."""
+    started_by = sys.modules.get("multiprocessing")  # slow to import
+    for process in started_by.active_children() if started_by else ():
+        process.terminate()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
     with contextlib.suppress(OSError):
         os.write(2, f"{text}\n".encode())
     os._exit(128 + number)
-
-
-def _stopped_by(number: int) -> str:
-    return f"stopped by {_name(number)}: {_what()}"
 
 
 def _what() -> str:

@@ -1,4 +1,4 @@
-"""How much memory there is, what does not fit, and how the process keeps what it has."""
+"""How much memory there is, what can never fit, and how what was freed is kept."""
 
 import ctypes
 import math
@@ -37,7 +37,7 @@ def tree_bytes(tree: Any) -> int:
 
 
 def host_bytes() -> int:
-    """Memory of the machine, swap too, or of the container; 0 where it can't be told."""
+    """Memory of the machine, swap too, or of the container; 0 where nobody knows."""
     limits = [_meminfo()]
     for file in _CGROUP_LIMITS:
         try:

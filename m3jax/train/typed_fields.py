@@ -144,7 +144,8 @@ def _in_tuple(value: Any, hints: tuple[Any, ...]) -> Fault | None:
         hints = (hints[0],) * len(value)
     if len(value) != len(hints):
         return "", f"a tuple of {len(hints)}"
-    return _first((f"[{i}]", find(*pair)) for i, pair in enumerate(zip(value, hints)))
+    pairs = enumerate(zip(value, hints, strict=True))
+    return _first((f"[{i}]", find(*pair)) for i, pair in pairs)
 
 
 def _in_mapping(value: Any, hints: tuple[Any, ...]) -> Fault | None:
@@ -187,7 +188,9 @@ def _first(found: Iterator[tuple[str, Fault | None]]) -> Fault | None:
 def _at(value: Any, below: str) -> Any:
     """The part of a value that a path such as ``[1][0]`` leads to."""
     for part in filter(None, below.replace("]", "").split("[")):
-        value = value[part.strip("'")] if isinstance(value, Mapping) else value[int(part)]
+        value = (
+            value[part.strip("'")] if isinstance(value, Mapping) else value[int(part)]
+        )
     return value
 
 

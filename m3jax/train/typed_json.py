@@ -97,9 +97,9 @@ def to_json(value: Any) -> Any:
 def from_json(value: Any, lenient: bool = False) -> Any:
     """Builds again what ``to_json`` took apart; lists come back as tuples.
 
-    A file never decides which code is loaded or called: types are dataclasses that m3jax
-    defines, or a package that was named to `trust`, and nothing else that can be reached
-    from there.
+    A file never decides which code is loaded or called: types are dataclasses that
+    m3jax defines, or a package that was named to `trust`, and nothing else that can be
+    reached from there.
 
     Args:
       value: plain JSON values.
@@ -223,8 +223,8 @@ def _find_dataclass(name: str) -> type:
     package = module.split(".")[0]
     if not is_trusted(module):
         raise ValueError(
-            f"config type {name!r} is of the package {package!r}; a file does not decide"
-            f" which code is used: give --package={package}, or call"
+            f"config type {name!r} is of the package {package!r}; a file does not"
+            f" decide which code is used: give --package={package}, or call"
             f" typed_json.trust({package!r}) first"
         )
     if module not in sys.modules:
