@@ -105,9 +105,7 @@ class Supervised:
     def _trainable(self) -> str:
         return paths.expand(self.learner.trainable, self.system.PARTS)
 
-    def _warm_start(
-        self, own: Callable[[], base.Params] | None
-    ) -> base.Params | None:
+    def _warm_start(self, own: Callable[[], base.Params] | None) -> base.Params | None:
         """Parameters that the system takes over from what was trained before."""
         if own is not None and self.start:
             return own()
