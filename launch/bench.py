@@ -15,7 +15,8 @@ from absl import flags
 
 from benchmarks import harness, report
 from m3jax.evals import plots
-from m3jax.train import places, typed_json
+from m3jax.files import places
+from m3jax.train import typed_json
 
 GROUPS = (
     *("training", "startup", "grid", "links", "tokens"),
@@ -35,7 +36,7 @@ def main() -> None:
     """Runs the groups one after the other, and shows all rows that are on disk."""
     harness.require("torch")
     out = pathlib.Path(_OUT.value)
-    places.check("out", _OUT.value)
+    places.writable(_OUT.value, "--out")
     out.mkdir(parents=True, exist_ok=True)
     for group in _ONLY.value or GROUPS:
         print(f"measuring {group} ...", file=sys.stderr)

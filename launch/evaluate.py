@@ -12,7 +12,8 @@ from absl import flags
 
 from m3jax.evals import records, report
 from m3jax.experiments import running
-from m3jax.train import places, pretrained
+from m3jax.files import places
+from m3jax.train import pretrained
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run.", required=True)
 _STEP = flags.DEFINE_integer("step", None, "A saved step; the newest if unset.")
@@ -29,7 +30,7 @@ def main() -> None:
     grid = grids.read(os.path.basename(os.path.normpath(_WORKDIR.value)))
     if _EXPORT.value is not None:
         pretrained.check_name(_EXPORT.value, _EXPORT_ROOT.value)
-    places.check("workdir", _WORKDIR.value)
+    places.writable(_WORKDIR.value, "--workdir")
     trained = running.restore(_WORKDIR.value, _STEP.value)
     rows = running.evaluate(trained, grid)
     print(report.markdown(rows, trained.run.shown))

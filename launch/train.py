@@ -9,7 +9,8 @@ import config_flag
 from absl import flags
 
 from m3jax.experiments import running
-from m3jax.train import interrupts, places, workdir
+from m3jax.files import places
+from m3jax.train import interrupts, workdir
 
 _CONFIG = config_flag.define(
     None, "Config file, as FILE or FILE:SIZE; --resume reads the run's own."
@@ -25,7 +26,7 @@ def main() -> None:
         raise ValueError("--config is missing; give for example configs/tokcom.py")
     if config is None:
         config = workdir.load_config(_WORKDIR.value)
-    places.check("workdir", _WORKDIR.value)
+    places.writable(_WORKDIR.value, "--workdir")
     with interrupts.keeps(_kept):
         running.train(config, _WORKDIR.value, resume=_RESUME.value)
 

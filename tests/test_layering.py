@@ -10,7 +10,7 @@ PACKAGE = ROOT / "m3jax"
 
 # A part may also import itself. A system has a row of its own.
 GROUND = {"base", "ops"}
-FLOORS = GROUND | {"channels", "nn", "data", "train", "envs", "rl", "evals"}
+FLOORS = GROUND | {"files"} | {"channels", "nn", "data", "train", "envs", "rl", "evals"}
 ALLOWED = {
     "": set(),  # m3jax/__init__.py
     "base": set(),
@@ -18,15 +18,16 @@ ALLOWED = {
     "channels": GROUND,
     "costs": GROUND | {"channels"},
     "nn": GROUND,
-    "train": GROUND,
-    "data": GROUND,
+    "files": set(),
+    "train": GROUND | {"files"},
+    "data": GROUND | {"files"},
     "envs": GROUND | {"channels", "costs"},
     "rl": GROUND | {"nn", "envs"},
-    "evals": GROUND | {"channels", "train"},
+    "evals": GROUND | {"files", "channels", "train"},
     "foundation": GROUND | {"nn", "data", "train"},
     "serving": {"base"},
-    "experiments": GROUND | {"data", "train", "evals"},
-    "studies": GROUND | {"train", "evals"},
+    "experiments": GROUND | {"files", "data", "train", "evals"},
+    "studies": GROUND | {"files", "train", "evals"},
     "testing": FLOORS | {"foundation", "experiments"},
     **dict.fromkeys(
         (

@@ -8,10 +8,11 @@ import pathlib
 from collections.abc import Callable
 
 from m3jax.evals import records
+from m3jax.files import disk, locks, places
 from m3jax.studies import compiling, report, workers
 from m3jax.studies import store as store_lib
 from m3jax.studies import study as study_lib
-from m3jax.train import interrupts, places
+from m3jax.train import interrupts
 
 SIZES = ("laptop", "smoke")
 _SYSTEMS = "m3jax.systems"
@@ -89,14 +90,19 @@ def run(
     """
     if num_workers is not None and num_workers < 0:
         raise ValueError(f"--workers must be 0 or more, got {num_workers}")
-    places.check("out", folder)
-    with compiling.flags(compiling.quick_flags() if size == "smoke" else ""):
-        return _run(load(system, size), system, size, folder, num_workers, show)
+    out = places.writable(folder, "--out")
+    study = load(system, size)
+    with (
+        locks.owned(out, "take another --out"),
+        compiling.flags(compiling.quick_flags() if size == "smoke" else ""),
+    ):
+        return _run(study, system, size, out, num_workers, show)
 
 
 def _run(study, system, size, folder, num_workers, show) -> str:
     store = store_lib.Store(folder, study.settings)
     units = study.units()
+    store.set_damaged_aside(units)
     missing = [unit for unit in units if not store.has(unit)]
     with interrupts.keeps(lambda: workers.kept(store, units)):
         if missing:
@@ -118,7 +124,7 @@ def _judge(study, store, units, show) -> str:
     show(text)
     records.write(store.folder / "results.json", results.records)
     report.write_verdicts(store.folder / "verdicts.json", verdicts)
-    (store.folder / "table.md").write_text(text + "\n", encoding="utf-8")
+    disk.write_text(store.folder / "table.md", text + "\n")
     study.draw(results, store.folder / "plots")
     return text
 

@@ -317,17 +317,16 @@ def save_params(
     """Saves parameters alone, with a card, for others to start from.
 
     Args:
-      directory: a new directory; an older one at this place is replaced.
+      directory: a new directory; an older one at this place is replaced, at once.
       params: nested dict of arrays.
       card: JSON values to put into the card.
     """
-    directory = pathlib.Path(directory).absolute()
-    directory.mkdir(parents=True, exist_ok=True)
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(directory / "params", params, force=True)
-    # It names the path it was written to, which is nobody's business elsewhere.
-    (directory / "params" / "commit_success.txt").unlink(missing_ok=True)
-    typed_json.write(directory / "card.json", cards.make_card(params, **card))
+    with disk.replaced(pathlib.Path(directory).absolute()) as new:
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(new / "params", params)
+        # It names the path it was written to, which is nobody's business elsewhere.
+        (new / "params" / "commit_success.txt").unlink(missing_ok=True)
+        typed_json.write(new / "card.json", cards.make_card(params, **card))
 
 
 def restore_params(

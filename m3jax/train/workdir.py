@@ -1,9 +1,10 @@
 """What a run leaves in its directory, and whose directory it is.
 
 ``checkpoints/`` decides: all that a run needs to go on lies there, its config too. The
-rest informs: ``config.json`` (the config, by type, from the first step on), ``run.json``
-(versions, device, commit, wall time), ``metrics.jsonl``, ``evaluation.json`` and
-``plots/``. Damage to what informs is told, kept beside and never stops a run.
+rest informs: ``config.json`` (the config, by type, from the first step on),
+``run.json`` (versions, device, commit, wall time), ``metrics.jsonl``,
+``evaluation.json`` and ``plots/``. Damage to what informs is told, kept beside and
+never stops a run.
 """
 
 import contextlib
@@ -180,7 +181,12 @@ def _saved_config(directory: pathlib.Path) -> Any:
                 if config := cards.read_card(step).get("config"):
                     return config
     path = directory / CONFIG
-    return typed_json.read(path) if path.exists() else None
+    if not path.exists():
+        return None
+    found = typed_json.read(path)
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{path} is damaged, and no checkpoint tells the config")
+    return found
 
 
 def _check_same(directory: pathlib.Path, config: Any, may_change) -> None:
