@@ -84,7 +84,9 @@ def to_json(value: Any) -> Any:
             field.name: to_json(getattr(value, field.name))
             for field in dataclasses.fields(value)
         }
-        return {"type": _public_name(kind), **fields}
+        name = _public_name(kind)
+        _homes.add(name.split(".")[0])  # whoever hands a type over has named its package
+        return {"type": name, **fields}
     if isinstance(value, Mapping):
         return {_string_key(key): to_json(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -98,8 +100,9 @@ def from_json(value: Any, lenient: bool = False) -> Any:
     """Builds again what ``to_json`` took apart; lists come back as tuples.
 
     A file never decides which code is loaded or called: types are dataclasses that
-    m3jax defines, or a package that was named to `trust`, and nothing else that can be
-    reached from there.
+    m3jax defines, or a package of the user: one that was named to `trust`, or of which
+    this process has written a config with `to_json`. Nothing else that can be reached
+    from there is built, such as what these packages import.
 
     Args:
       value: plain JSON values.
