@@ -6,7 +6,6 @@ Run it on an idle machine: nothing else may take the processor meanwhile.
 """
 
 import json
-import pathlib
 import subprocess
 import sys
 
@@ -34,9 +33,8 @@ _OUT = flags.DEFINE_string(
 
 def main() -> None:
     """Runs the groups one after the other, and shows all rows that are on disk."""
+    out = places.writable(_OUT.value, "--out")
     harness.require("torch")
-    out = pathlib.Path(_OUT.value)
-    places.writable(_OUT.value, "--out")
     out.mkdir(parents=True, exist_ok=True)
     for group in _ONLY.value or GROUPS:
         print(f"measuring {group} ...", file=sys.stderr)

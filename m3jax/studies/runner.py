@@ -90,8 +90,8 @@ def run(
     """
     if num_workers is not None and num_workers < 0:
         raise ValueError(f"--workers must be 0 or more, got {num_workers}")
-    out = places.writable(folder, "--out")
     study = load(system, size)
+    out = places.writable(folder, "--out")
     with (
         locks.owned(out, "take another --out"),
         compiling.flags(compiling.quick_flags() if size == "smoke" else ""),

@@ -3,6 +3,8 @@
 import dis
 import errno
 import os
+import pickle
+import re
 import types
 
 import numpy as np
@@ -90,7 +92,7 @@ def test_what_the_machine_refuses_is_not_a_fault_of_m3jax(error, told):
     found = faults.tell(caught(made_in_numpy(work)))
     assert found.code == 1 and not found.trace
     assert found.line.startswith("error: ")
-    assert __import__("re").search(told, found.line), found.line
+    assert re.search(told, found.line), found.line
 
 
 def made_in_numpy(work):
@@ -137,7 +139,7 @@ def test_of_a_full_disk_twice_the_first_place_is_told():
 def test_a_translation_is_told_in_place_of_what_it_translates():
     code = (
         "def work():\n  try:\n    {}['x']\n"
-        "  except KeyError as error:\n    raise ValueError('no x; give one') from error\n"
+        "  except KeyError as e:\n    raise ValueError('no x; give one') from e\n"
     )
     assert faults.tell(caught(made(code, "m3jax.some"))).line == "error: no x; give one"
 
@@ -149,8 +151,6 @@ def test_a_group_of_one_is_told_as_the_one():
 
 @pytest.mark.parametrize("body", ["raise ValueError('bad; mend it')", "{}['x']"])
 def test_an_error_says_the_same_after_a_journey_between_processes(body):
-    import pickle
-
     error = caught(made(f"def work():\n  {body}\n", "m3jax.some"))
     expected = faults.tell(error)
     faults.carry(error)

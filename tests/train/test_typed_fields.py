@@ -72,9 +72,8 @@ def test_what_fits_passes(path, value):
         (
             "steps",
             10**30,
-            r"steps is 1000000000.* must be a whole number below 2\*\*32",
+            r"steps is 10000.* must be a whole number below 2\*\*32",
         ),
-        ("steps", 10**5000, "steps is a number of thousands of digits"),
         ("steps", True, "steps is True"),
         ("steps", 1.0, "steps is 1.0"),
         ("steps", None, "steps is None"),
@@ -103,6 +102,11 @@ def test_what_does_not_is_named_in_one_line(path, value, told):
         typed_fields.check(with_field(path, value))
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 200
+
+
+def test_a_number_that_python_refuses_to_print_is_named_all_the_same():
+    with pytest.raises(ValueError, match="steps is a number of thousands of digits"):
+        typed_fields.check(Config(steps=10**5000))
 
 
 def test_an_end_that_is_open_is_outside_and_one_that_is_closed_is_not():
