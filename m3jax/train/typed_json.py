@@ -85,9 +85,8 @@ def to_json(value: Any) -> Any:
             for field in dataclasses.fields(value)
         }
         name = _public_name(kind)
-        _homes.add(
-            name.split(".")[0]
-        )  # whoever hands a type over has named its package
+        # Whoever hands a type over has named its package.
+        _homes.add(name.split(".")[0])
         return {"type": name, **fields}
     if isinstance(value, Mapping):
         return {_string_key(key): to_json(item) for key, item in value.items()}
