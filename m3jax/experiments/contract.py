@@ -142,7 +142,10 @@ def check(config: Any, starts_anew: bool = True) -> Experiment:
       ValueError: as ``Experiment.validate``.
       FileNotFoundError: there is nothing to start from.
     """
-    if not dataclasses.is_dataclass(config) or not isinstance(config, Experiment):
+    is_made = dataclasses.is_dataclass(config) and not isinstance(config, type)
+    if is_made:
+        typed_fields.check(config)
+    if not is_made or not isinstance(config, Experiment):
         owed = ("train", "name", "start", "validate", "build")
         missing = [name for name in owed if not hasattr(config, name)]
         raise TypeError(
@@ -151,7 +154,6 @@ def check(config: Any, starts_anew: bool = True) -> Experiment:
             + "; let get_config return one, such as"
             " m3jax.experiments.supervised.Supervised"
         )
-    typed_fields.check(config)
     config.validate()
     if starts_anew:
         starts.check(config.start)

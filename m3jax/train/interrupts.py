@@ -114,6 +114,7 @@ def take_over() -> None:
         signal.signal(number, _heard)
     _listener = threading.Thread(target=_listen, args=(heard,), daemon=True)
     _listener.start()
+    os.register_at_fork(after_in_child=_hand_back)
 
 
 def ending() -> None:
@@ -125,8 +126,7 @@ def ending() -> None:
 @contextlib.contextmanager
 def handed_over() -> Iterator[None]:
     """Signals act as in any Python program within, for servers with their own ways."""
-    usual = {signal.SIGINT: signal.default_int_handler}
-    before = {n: signal.signal(n, usual.get(n, signal.SIG_DFL)) for n in _heeded()}
+    before = {number: signal.signal(number, _usual(number)) for number in _heeded()}
     try:
         yield
     finally:
@@ -181,6 +181,12 @@ def _heeded() -> list[signal.Signals]:
     ]
 
 
+def _usual(number: int) -> Callable | signal.Handlers:
+    """What Python does with a signal where nobody says otherwise."""
+    is_interrupt = number == signal.SIGINT
+    return signal.default_int_handler if is_interrupt else signal.SIG_DFL
+
+
 def _is_impatient(came: dict[int, float], number: int) -> bool:
     """Whether this very signal came a moment ago; notes that it has come now."""
     before, came[number] = came.get(number, -IMPATIENCE), time.monotonic()
@@ -198,6 +204,16 @@ def _act_as_before(handler: object, number: int, frame: FrameType | None) -> Non
 def _heard(number: int, frame: FrameType | None) -> None:
     """Handler of a command: `_listen` has heard of it already."""
     del number, frame
+
+
+def _hand_back() -> None:
+    """In a forked process nobody listens: signals act there as they usually do."""
+    global _listener
+    if _listener is not None:
+        _listener = None
+        signal.set_wakeup_fd(-1)
+        for number in _heeded():
+            signal.signal(number, _usual(number))
 
 
 def _listen(heard: int) -> None:
