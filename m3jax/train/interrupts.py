@@ -235,7 +235,7 @@ def _leave(number: int, text: str) -> None:
     """Ends the process now, whatever the main thread does, and those it started."""
     started_by = sys.modules.get("multiprocessing")  # slow to import
     for process in started_by.active_children() if started_by else ():
-        process.terminate()
+        process.kill()
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     with contextlib.suppress(OSError):
