@@ -124,7 +124,7 @@ def _explain(error: Exception, argv: list[str]) -> str:
             " configs/tokcom.py"
         )
     told = faults.tell(error).line.removeprefix("error: ")
-    if told.endswith(faults.SHOW_ALL):
+    if told.endswith(faults.SHOW_ALL) and not isinstance(error, flags.Error):
         return told  # the place in a config file
     text = str(error.args[0] if isinstance(error, KeyError) else error).strip()
     last = text.splitlines()[-1].strip() if text else type(error).__name__

@@ -31,7 +31,7 @@ from m3jax.train import typed_json
 OURS, THEIRS = 70, 1
 """Exit codes: a fault of m3jax (EX_SOFTWARE of <sysexits.h>), and all others."""
 SHOW_ALL = "; correct it there (--verbosity=1 shows the whole traceback)"
-_OWN = ("m3jax", "benchmarks", "cli", "grids", "__main__")
+_OWN = ("m3jax", "benchmarks", "cli", "config_flag", "grids", "__main__")
 _MENDS = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space",
