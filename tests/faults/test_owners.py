@@ -8,6 +8,7 @@ import time
 import pytest
 
 import runs
+from m3jax.train import workdir
 
 LONG = ("--config.train.steps=100000", "--config.train.checkpoint_every=200")
 CWD = runs.SYSTEMS[runs.QUICK].cwd
