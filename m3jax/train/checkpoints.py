@@ -9,10 +9,13 @@ visible by one rename, after all of it is written.
 import base64
 import contextlib
 import errno
+import functools
 import logging as std_logging
 import os
 import pathlib
 import shutil
+import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -25,6 +28,8 @@ from orbax.checkpoint import checkpoint_managers
 from m3jax import base
 from m3jax.files import disk, sums
 from m3jax.train import cards, typed_json
+
+_SECONDS_TO_FAIL = 30.0  # for threads that write what has failed already
 
 
 class Restored(NamedTuple):
@@ -77,8 +82,10 @@ class Checkpointer:
         self._config, self._read_only = config, read_only
         self._torn: set[int] = set()
         self._failed = False
-        # Orbax logs at length, with tracebacks, what is raised here as one error.
+        # Orbax and TensorStore tell at length, from threads of theirs, what is raised
+        # here as one error.
         std_logging.getLogger("absl").addFilter(_is_not_from_orbax)
+        _hush_tensorstore()
         policies: list[Any] = [checkpoint_managers.LatestN(keep)]
         if best_metric is not None:
             policies.append(
@@ -184,7 +191,8 @@ class Checkpointer:
             try:
                 self.wait()
             finally:
-                std_logging.getLogger("absl").removeFilter(_is_not_from_orbax)
+                if not self._failed:  # else their threads may go on for a while
+                    std_logging.getLogger("absl").removeFilter(_is_not_from_orbax)
                 self._manager.close()
         self._remove_unfinished()
 
@@ -307,6 +315,9 @@ class Checkpointer:
             return
         with contextlib.suppress(Exception):
             self._manager.wait_until_finished()
+        for thread in threading.enumerate():
+            if type(thread).__module__.startswith("orbax."):
+                thread.join(_SECONDS_TO_FAIL)
         for unfinished in self.directory.glob("*.orbax-checkpoint-tmp*"):
             shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -344,6 +355,7 @@ def restore_params(
     Raises:
       FileNotFoundError: nothing to restore there, or nothing that is whole.
     """
+    _hush_tensorstore()
     skipped = []
     for found in cards.candidates(directory, step):
         try:
@@ -353,8 +365,9 @@ def restore_params(
             cards.check_sums(card, part, found)
             return params
         except Exception as error:  # damage has many types in Orbax and TensorStore
-            logging.warning("%s is torn and was skipped (%s)", found, error)
-            skipped.append(f"{found.name}: {_first_line(error)}")
+            why = _first_line(error)
+            logging.warning("%s is torn and was skipped (%s)", found, why)
+            skipped.append(f"{found.name}: {why}")
     raise FileNotFoundError(f"no whole parameters in {directory}: {'; '.join(skipped)}")
 
 
@@ -385,6 +398,22 @@ def _unpack_position(packed: Mapping[str, Any]) -> Any:
     if "base64" in packed:
         return base64.b64decode(packed["base64"])
     return packed["json"]
+
+
+@functools.cache
+def _hush_tensorstore() -> None:
+    """Keeps TensorStore from telling of each piece that it could not read or write.
+
+    It wakes an event loop for each, after Orbax has closed the loop; what failed is
+    raised here, once.
+    """
+    before = sys.unraisablehook
+
+    def tell(what: Any) -> None:
+        if str(what.exc_value) != "Event loop is closed":
+            before(what)
+
+    sys.unraisablehook = tell
 
 
 def _is_not_from_orbax(record: std_logging.LogRecord) -> bool:

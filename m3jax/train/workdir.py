@@ -147,16 +147,16 @@ def short_name(text: str) -> str:
 
 def load_run(directory: str | os.PathLike[str]) -> dict[str, Any]:
     """Reads ``run.json``; what can't be read of it is as for a run never started."""
-    fresh = {"command": None, "commit": None, "device": None, "starts": 0}
-    times = {"wall_seconds": 0.0, "wall_seconds_before": 0.0}
+    fresh = {"command": None, "commit": None, "device": None}
+    numbers = {"starts": 0, "wall_seconds": 0.0, "wall_seconds_before": 0.0}
     found = _json(pathlib.Path(directory) / RUN)
     found = found if isinstance(found, Mapping) else {}
     usable = {
         name: value
         for name, value in found.items()
-        if name not in times or isinstance(value, (int, float))
+        if name not in numbers or isinstance(value, (int, float))
     }
-    return {**fresh, **times, **usable}
+    return {**fresh, **numbers, **usable}
 
 
 def update_run(directory: str | os.PathLike[str], **fields: Any) -> None:
@@ -237,7 +237,7 @@ def _write_run(directory: pathlib.Path) -> None:
             "versions": environment.versions(),
             "device": environment.device(),
             "commit": environment.commit(),
-            "starts": int(before["starts"]) + 1,
+            "starts": before["starts"] + 1,
             "started": time.time(),
             "wall_seconds_before": before["wall_seconds"],
             "wall_seconds": before["wall_seconds"],
