@@ -225,10 +225,11 @@ def _listen(heard: int) -> None:
             is_watched = isinstance(getattr(handler, "__self__", None), Watch)
             if not (is_watched or handler is _heard):
                 continue  # a server's own
+            name = signal.Signals(number).name
             if _is_impatient(came, number):
-                _leave(number, f"left at once: {_name(number)} came twice: {_what()}")
+                _leave(number, f"left at once: {name} came twice: {_what()}")
             elif not (is_watched or _requested):
-                _leave(number, f"stopped by {_name(number)}: {_what()}")
+                _leave(number, f"stopped by {name}: {_what()}")
 
 
 def _leave(number: int, text: str) -> None:
@@ -246,7 +247,3 @@ def _leave(number: int, text: str) -> None:
 def _what() -> str:
     what = _kept[-1] if _kept else NOTHING_KEPT
     return what() if callable(what) else what
-
-
-def _name(number: int) -> str:
-    return signal.Signals(number).name
