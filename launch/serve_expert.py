@@ -16,6 +16,7 @@ from absl import flags
 
 from m3jax.serving import calls, codec, guard, handlers, server
 from m3jax.systems.m3llm import experts as shipped
+from m3jax.train import interrupts
 
 _EXPERT = flags.DEFINE_list(
     "expert", None, "Names of shipped specialists, separated by commas.", required=True
@@ -66,10 +67,11 @@ def main() -> None:
         for expert in experts:
             _warm_up(expert)
     served = server.make_server(experts, limits)
-    if _TRANSPORT.value == "stdio":
-        server.serve_stdio(served)
-    else:
-        server.serve_http(served, _HOST.value, _PORT.value, token, _announce)
+    with interrupts.handed_over():
+        if _TRANSPORT.value == "stdio":
+            server.serve_stdio(served)
+        else:
+            server.serve_http(served, _HOST.value, _PORT.value, token, _announce)
 
 
 def _warm_up(expert) -> None:
