@@ -2,7 +2,11 @@
 
 python launch/train.py --config=configs/tokcom.py --workdir=runs/tokcom
 python launch/train.py --workdir=runs/tokcom --resume
+python launch/train.py --workdir=runs/tokcom --resume --config.train.steps=4000
 """
+
+import pathlib
+import sys
 
 import cli
 import config_flag
@@ -38,5 +42,17 @@ def _kept() -> str:
     return f"step {step} is saved in {_WORKDIR.value}; go on with --resume"
 
 
+def _with_own_config(argv: list[str]) -> list[str]:
+    """Lets --resume change fields of the run's own config, which a flag names."""
+    names = {arg.partition("=")[0].lstrip("-") for arg in argv}
+    places = [arg.partition("=")[2] for arg in argv if arg.startswith("--workdir=")]
+    changes = any(name.startswith("config.") for name in names)
+    if "resume" not in names or "config" in names or not (places and changes):
+        return argv
+    file = pathlib.Path(__file__).with_name("of_run.py")
+    return [*argv, f"--config={file}:{places[-1]}"]
+
+
 if __name__ == "__main__":
+    sys.argv = _with_own_config(sys.argv)
     cli.run(main)

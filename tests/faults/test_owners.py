@@ -115,7 +115,7 @@ def test_a_run_goes_on_for_longer_and_without_what_it_started_from(
     assert launch("train.py", *argv, start, cwd=CWD).code == 0
     shutil.rmtree(first)
     longer = "--config.train.steps=8"
-    done = launch("train.py", *argv, start, longer, "--resume", cwd=CWD)
+    done = launch("train.py", *runs.resume(runs.QUICK, run), longer, cwd=CWD)
     assert done.code == 0, done.err
     assert (run / "checkpoints" / "8").is_dir()
 

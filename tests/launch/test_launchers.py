@@ -131,7 +131,8 @@ def run(tmp_path):
         train=train_config.TrainConfig(steps=STEPS),
         learner=train_config.LearnerConfig(batch_size=4),
     )
-    folder = workdir.prepare(tmp_path / "run", config)
+    with workdir.owned(tmp_path / "run", config) as folder:
+        workdir.started(folder, config, {})
     trainer = config.build().make_learner()
     shapes = jax.eval_shape(trainer.init, jax.random.key(0), {})
     state = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
