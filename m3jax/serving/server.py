@@ -10,27 +10,28 @@ import asyncio
 import contextlib
 import importlib.metadata
 import importlib.util
+import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+import ssl
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from m3jax.serving import calls, codec, descriptors, guard, handlers, store
+from m3jax.serving import calls, codec, descriptors, guard, handlers, intake, web, wire
+from m3jax.serving import store as store_lib
 
-PATH = "/mcp"
-"""Where the protocol is spoken over HTTP."""
-ARRAYS_PATH = "/arrays/"
-"""Before a handle: where an answer is plain bytes, over HTTP."""
+PATH = web.PATH
+ARRAYS_PATH = web.ARRAYS_PATH
+ENCODE_PATH = web.ENCODE_PATH
 
 _INSTRUCTIONS = (
     f"Resources below {descriptors.EXPERTS} describe vision experts. The tool "
     f"{calls.TOOL} turns images into tokens; they come as {codec.MIME_TYPE}, inside "
     f"the result or, if large, as a link below {handlers.ARRAYS} that expires."
 )
-_MAX_CONNECTIONS = 256
-_SHUTDOWN_S = 5
-# Longer than clients keep idle connections, so that it is they who close them: to a
-# request that meets a closing connection the server looks dead.
-_KEEP_ALIVE_S = 75
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_LAST_S = 1.0
+"""For what was called off to say so, and for connections to close."""
 
 
 class Served(NamedTuple):
@@ -40,11 +41,27 @@ class Served(NamedTuple):
       protocol: ``mcp.server.Server`` of the SDK.
       store: answers that wait to be fetched.
       max_request_bytes: size of the largest request that can be right.
+      answers: what answers; None where only ``protocol`` does.
     """
 
     protocol: Any
-    store: store.Store
+    store: store_lib.Store
     max_request_bytes: int
+    answers: handlers.Handlers | None = None
+
+
+class Ended(NamedTuple):
+    """How serving over HTTP ended.
+
+    Attributes:
+      received: the signal that ended it, None if none did.
+      cut_off: calls that did not end within the grace.
+      abandoned: calls of experts that still run in threads.
+    """
+
+    received: signal.Signals | None
+    cut_off: int
+    abandoned: int
 
 
 def require_sdk() -> None:
@@ -88,7 +105,8 @@ def make_server(
     )
     most = calls.input_bytes(answers.described, limits)
     # Beside the image a request holds names and numbers of the protocol.
-    return Served(protocol, answers.store, codec.text_length(most) + (16 << 10))
+    size = codec.text_length(most) + (16 << 10)
+    return Served(protocol, answers.store, size, answers)
 
 
 def serve_stdio(served: Served) -> None:
@@ -110,8 +128,12 @@ def serve_http(
     port: int = 8000,
     token: str | None = None,
     started: Callable[[str], None] = print,
-) -> None:
+    **access: Any,
+) -> Ended:
     """Serves callers over streamable HTTP until the process is told to end.
+
+    SIGTERM and Ctrl-C end it: new calls are refused, those under way have
+    ``limits.grace_s`` to end. A second signal acts as it does by default.
 
     Args:
       served: the server.
@@ -119,97 +141,181 @@ def serve_http(
       port: 0 for any that is free.
       token: what callers must send as ``Authorization: Bearer``; None for no check.
       started: called with the URL as soon as calls are taken.
+      **access: ``tls``, ``insecure``, ``hosts`` and ``limits``, see ``running``.
 
     Raises:
-      ValueError: no token, though ``host`` is reached from beyond this machine.
+      ValueError: no token, or no TLS, though ``host`` is reached from beyond this
+        machine.
       OSError: the address cannot be listened at.
     """
 
-    async def serve() -> None:
-        async with running(served, host, port, token) as (url, ended):
-            started(url)
-            await ended.wait()
+    async def serve() -> Ended:
+        stop = asyncio.Event()
+        with _noted_signals(stop) as received:
+            async with running(served, host, port, token, **access) as server:
+                started(server.url)
+                waits = [asyncio.ensure_future(e.wait()) for e in (stop, server.ended)]
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                for wait in waits:
+                    wait.cancel()
+        abandoned = served.answers.workers.num_calls if served.answers else 0
+        return Ended(next(iter(received), None), server.cut_off, abandoned)
 
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve())
+    return asyncio.run(serve())
+
+
+class Running:
+    """A server that runs; also ``url, ended = server``.
+
+    Attributes:
+      url: where the protocol is spoken.
+      ended: set when it ended by itself.
+      cut_off: calls that were cut off at its end.
+    """
+
+    def __init__(self, url: str):
+        self.url = url
+        self.ended = asyncio.Event()
+        self.cut_off = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.url, self.ended))
 
 
 @contextlib.asynccontextmanager
 async def running(
-    served: Served, host: str = "127.0.0.1", port: int = 0, token: str | None = None
-) -> AsyncIterator[tuple[str, asyncio.Event]]:
+    served: Served,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    token: str | None = None,
+    *,
+    tls: ssl.SSLContext | None = None,
+    insecure: bool = False,
+    hosts: Iterable[str] = (),
+    limits: wire.Wire = wire.DEFAULTS,
+) -> AsyncIterator[Running]:
     """Serves over HTTP inside a running event loop, as long as the block lasts.
 
-    Takes what ``serve_http`` takes, and raises what it raises.
+    Args:
+      served: the server.
+      host: address to listen at.
+      port: 0 for any that is free.
+      token: what callers must send as ``Authorization: Bearer``; None for no check.
+      tls: of ``tls.server_context``; None for no TLS.
+      insecure: serve without TLS where others than this machine can call.
+      hosts: names under which callers reach it, beside those of this machine; requests
+        for other names are refused. Beyond this machine none means any name.
+      limits: deadlines and places of connections.
+
+    Raises:
+      ValueError: no token, or no TLS, though ``host`` is reached from beyond this
+        machine.
+      OSError: the address cannot be listened at.
 
     Yields:
-      The URL, and an event that is set when a signal ended the server.
+      The server; calls under way at the end of the block have ``limits.grace_s``.
     """
+    guard.check_exposure(host, token, tls is not None, insecure)
+    rules = guard.Rules(
+        frozenset([PATH]), served.max_request_bytes, token, guard.names_of(host, hosts)
+    )
+    app = web.make_app(served.protocol, served.answers, served.max_request_bytes)
+    door = intake.Intake(app, rules, limits.body_s)
+    with _listen(host, port, limits) as listening:
+        name = f"[{host}]" if ":" in host else host
+        scheme = "http" if tls is None else "https"
+        at = listening.getsockname()[1]
+        found = Running(f"{scheme}://{name}:{at}{PATH}")
+        async with _serving(door, found, listening, limits, tls):
+            yield found
+
+
+@contextlib.asynccontextmanager
+async def _serving(
+    door: intake.Intake,
+    found: Running,
+    listening: socket.socket,
+    limits: wire.Wire,
+    tls: ssl.SSLContext | None,
+) -> AsyncIterator[None]:
+    """Runs uvicorn behind a listener, and brings both to an end within the grace."""
     import uvicorn
 
-    guard.check_exposure(host, token)
-    with _listen(host, port) as listener:
-        config = uvicorn.Config(
-            _app(served, host, token),
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            ws="none",
-            lifespan="on",
-            limit_concurrency=_MAX_CONNECTIONS,
-            timeout_keep_alive=_KEEP_ALIVE_S,
-            timeout_graceful_shutdown=_SHUTDOWN_S,
-        )
-        server = uvicorn.Server(config)
-        ended = asyncio.Event()
-        task = asyncio.create_task(server.serve(sockets=[listener]))
-        task.add_done_callback(lambda _: ended.set())
-        try:
-            while not server.started and not task.done():
-                await asyncio.sleep(0.005)
-            name = f"[{host}]" if ":" in host else host
-            yield f"http://{name}:{listener.getsockname()[1]}{PATH}", ended
-        finally:
-            server.should_exit = True
-            await task
+    from m3jax.serving import listener
+
+    class Quiet(uvicorn.Server):
+        """Leaves signals alone: the end of serving is decided here."""
+
+        capture_signals = staticmethod(contextlib.nullcontext)
+
+    config = uvicorn.Config(
+        door,
+        http="h11",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=limits.idle_s,
+    )
+    server = Quiet(config)
+    task = asyncio.create_task(server.serve(sockets=[]))
+    task.add_done_callback(lambda _: found.ended.set())
+    while not server.started and not task.done():
+        await asyncio.sleep(0.005)
+    connections = listener.Listener(listening, server, limits, tls)
+    try:
+        yield
+    finally:
+        door.end()
+        connections.stop()
+        server.should_exit = True
+        if not await _ends(task, limits.grace_s):
+            found.cut_off = door.cut_off()
+            if not await _ends(task, _LAST_S):
+                connections.abort()
+        await task
 
 
-def _listen(host: str, port: int) -> socket.socket:
+async def _ends(task: asyncio.Task, seconds: float) -> bool:
+    await asyncio.wait({task}, timeout=seconds)
+    return task.done()
+
+
+@contextlib.contextmanager
+def _noted_signals(stop: asyncio.Event) -> Iterator[list[signal.Signals]]:
+    """Sets an event at the first signal; a second one acts as it does by default."""
+    received: list[signal.Signals] = []
+    loop = asyncio.get_running_loop()
+
+    def note(number: signal.Signals) -> None:
+        received.append(number)
+        stop.set()
+        for each in _SIGNALS:
+            loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_DFL)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, note, number)
+    try:
+        yield received
+    finally:
+        if not received and threading.current_thread() is threading.main_thread():
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)
+
+
+def _listen(host: str, port: int, limits: wire.Wire = wire.DEFAULTS) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port), family=family)
+        listening = socket.create_server(
+            (host, port), family=family, backlog=limits.max_connections
+        )
     except OSError as error:
         raise OSError(f"cannot listen at {host}, port {port}: {error}") from error
     # Connections inherit it. Without it the head and the body of an answer wait for one
     # another (Nagle's algorithm and delayed acknowledgements): 40 ms for each call.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
-
-
-def _app(served: Served, host: str, token: str | None) -> Any:
-    """The ASGI application: the protocol, answers as plain bytes, and the guard."""
-    from mcp.server import transport_security
-    from starlette import responses, routing
-
-    async def fetch(request: Any) -> Any:
-        try:
-            data = served.store.get(request.path_params["handle"])
-        except KeyError:
-            return responses.PlainTextResponse("no such array", status_code=404)
-        return responses.Response(data, media_type=codec.MIME_TYPE)
-
-    # A web page must not reach a server on loopback through a name of its own.
-    names = ["127.0.0.1", "localhost", "[::1]", host] if guard.is_loopback(host) else []
-    app = served.protocol.streamable_http_app(
-        streamable_http_path=PATH,
-        stateless_http=True,
-        max_request_body_size=served.max_request_bytes,
-        transport_security=transport_security.TransportSecuritySettings(
-            enable_dns_rebinding_protection=bool(names),
-            allowed_hosts=[f"{name}:*" for name in names],
-            allowed_origins=[f"http://{name}:*" for name in names],
-        ),
-        custom_starlette_routes=[routing.Route(ARRAYS_PATH + "{handle}", fetch)],
-    )
-    return guard.Guard(app, PATH, token, served.max_request_bytes)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening

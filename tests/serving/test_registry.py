@@ -135,17 +135,16 @@ def test_a_call_off_reaches_the_server_before_the_expert(dummies, images, gate):
     """Over HTTP: one call is worked on, one waits; that one is cancelled."""
     expert = dummies.Dummy("slow", before=lambda _: gate.wait(30))
     served = server.make_server([expert], calls.Limits(max_parallel=1))
-    handlers = served.protocol.get_request_handler("tools/call").handler.__self__
 
     async def work(found):
         first = asyncio.create_task(found.encode(images[0]))
         await until(lambda: len(expert.calls) == 1)
         second = asyncio.create_task(found.encode(images[:2]))
-        await until(lambda: handlers._running == 2)
+        await until(lambda: served.answers.workers.num_calls == 2)
         second.cancel()
         with pytest.raises(asyncio.CancelledError):
             await second
-        await until(lambda: handlers._running == 1)
+        await until(lambda: served.answers.workers.num_calls == 1)
         gate.set()
         return await first, await found.encode(images)
 
