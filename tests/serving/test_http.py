@@ -58,7 +58,7 @@ def test_the_sdk_client_gets_exact_tokens(dummies, images):
 
 @pytest.fixture
 def without(monkeypatch):
-    """``without("encode")``: paths that the server has not; what was asked elsewhere."""
+    """``without("encode")``: a server without that path; what else was asked."""
     asked = []
     ask = plain.Plain._ask
 
