@@ -226,7 +226,7 @@ class AsyncRegistry:
 def _messages(
     images: Any, asked: list[descriptors.Descriptor]
 ) -> dict[str, tuple[bytes, int]]:
-    """For each expert its batch as ``codec`` writes it (like ones once), and its size."""
+    """For each expert its batch as ``codec`` writes it, like ones once; its size."""
     written, messages = {}, {}
     for descriptor in asked:
         batch = calls.as_batch(images, descriptor)

@@ -5,7 +5,6 @@ import hmac
 import ipaddress
 import os
 import re
-import urllib.parse
 from collections.abc import Iterable
 from typing import Any
 
@@ -113,10 +112,9 @@ class Rules:
         if name is None or (self.hosts and name not in self.hosts):
             return 421, "the request is for another host; Host must name this server"
         for origin in headers.get(b"origin", []):
-            parts = urllib.parse.urlsplit(origin)
-            same = parts.netloc.lower() == hosts[0].lower()
-            known = same or _name(parts.netloc) in self.hosts
-            if parts.scheme not in ("http", "https") or not known:
+            scheme, _, authority = origin.lower().partition("://")
+            known = authority == hosts[0].lower() or _name(authority) in self.hosts
+            if scheme not in ("http", "https") or not known:
                 return 403, "pages of another origin may not call; Origin is foreign"
         return None
 
