@@ -36,6 +36,7 @@ def call_through_the_end(number, process, url, mode):
 
     async def work():
         async with mcp.Client(url, mode=mode) as client:
+            await client.list_tools()  # or it asks for them after the call
             call = asyncio.create_task(client.call_tool("encode", {"image": text}))
             line = await asyncio.to_thread(process.stdout.readline)
             assert line == "working\n"

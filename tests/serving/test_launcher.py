@@ -21,7 +21,8 @@ TOKEN = "correct-horse-battery"
 @pytest.fixture(scope="module")
 def refusal():
     """What the launcher says last, for each list of flags."""
-    env = os.environ | {"SHORT_TOKEN": "x", "JAX_PLATFORMS": "cpu"}
+    tokens = {"SHORT_TOKEN": "x", "GOOD_TOKEN": TOKEN}
+    env = os.environ | tokens | {"JAX_PLATFORMS": "cpu"}
     with subprocess.Popen(
         [sys.executable, SCRIPT],
         stdin=subprocess.PIPE,
@@ -52,6 +53,26 @@ def refusal():
         (["--expert=sign", "--max_batch=0"], "max_batch is 0"),
         (["--expert=sign", "--token_env=SHORT_TOKEN"], "$SHORT_TOKEN holds no token"),
         (["--expert=sign", "--transport=http", "--host=0.0.0.0"], "need a token: name"),
+        (
+            ["--expert=nobody", "--transport=http", "--host=0.0.0.0"]
+            + ["--token_env=GOOD_TOKEN"],
+            "need TLS: give --tls_cert and --tls_key",
+        ),
+        (
+            ["--expert=nobody", "--transport=http", "--tls_cert=x.pem"],
+            "--tls_cert and --tls_key go together",
+        ),
+        (
+            ["--expert=nobody", "--transport=http", "--tls_cert=x.pem"]
+            + ["--tls_key=x.key"],
+            "certificate x.pem cannot be read: No such file",
+        ),
+        (
+            ["--expert=nobody", "--tls_cert=x.pem", "--tls_key=x.key"],
+            "--tls_cert is for --transport=http",
+        ),
+        (["--expert=nobody", "--head_s=0"], "head_s is 0.0; give seconds"),
+        (["--expert=nobody", "--max_connections=9"], "max_per_address is 384; it"),
         (
             ["--expert=sign", "--transport=http", "--host=203.0.113.7", "--port=0"]
             + ["--token_env=SHORT_TOKEN"],

@@ -77,7 +77,8 @@ def serving(served, work, **how):
         async with server.running(served, **how) as (url, _):
             caller = Caller(url)
             try:
-                return await work(caller)
+                async with asyncio.timeout(30):
+                    return await work(caller)
             finally:
                 caller.close()
 
@@ -150,8 +151,7 @@ def test_an_open_connection_may_rest_between_calls_but_not_for_ever(served):
 def test_who_does_not_read_is_cut_off(served, write_s, whole):
     async def work(caller):
         many = request(64, "/encode/chart") * 3
-        reader, writer = await caller.open(many, buffer=4096)
-        writer.transport.pause_reading()
+        reader, _ = await caller.open(many, buffer=4096)
         await asyncio.sleep(0.3)
         size = 0
         with contextlib.suppress(ConnectionError):
