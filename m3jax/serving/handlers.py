@@ -70,8 +70,9 @@ class Handlers:
 
     @property
     def described(self) -> dict[str, descriptors.Descriptor]:
-        """Descriptors of all experts, as they are now."""
-        return {name: expert.descriptor for name, expert in self._experts.items()}
+        """Descriptors of all experts that have one, as they are now."""
+        found = {name: _describe(name, ex) for name, ex in self._experts.items()}
+        return {name: described for name, described in found.items() if described}
 
     async def list_tools(self, context: Any, params: Any) -> Any:
         """The one tool."""
@@ -122,8 +123,8 @@ class Handlers:
 
         uri = params.uri
         name = uri.removeprefix(descriptors.EXPERTS)
-        if uri.startswith(descriptors.EXPERTS) and name in self._experts:
-            text = descriptors.to_json(self._experts[name].descriptor)
+        if uri.startswith(descriptors.EXPERTS) and name in self.described:
+            text = descriptors.to_json(self.described[name])
             found = types.TextResourceContents(
                 uri=uri, mime_type="application/json", text=text
             )
@@ -206,6 +207,15 @@ class Handlers:
             return self.store.put(data)
         except ValueError as error:
             raise calls.Refused(f"{error}; ask for fewer images in a call") from error
+
+
+def _describe(name: str, expert: descriptors.Expert) -> Any:
+    """The descriptor; None if the expert's code fails, whatever it raises."""
+    try:
+        return expert.descriptor
+    except BaseException:
+        _log.warning("expert %s has no descriptor", name, exc_info=True)
+        return None
 
 
 def _encode(

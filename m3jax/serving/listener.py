@@ -1,28 +1,21 @@
 """Takes connections for uvicorn: a place for each, and a deadline for all it waits for.
 
-uvicorn speaks HTTP and knows one limit for all connections, whatever they do, and no
-deadline for a head or for a caller who does not read. Accepting is done here, so that a
-handshake of TLS that never ends has a place and a deadline too. Needs ``m3jax[mcp]``.
+uvicorn knows one limit for all connections, whatever they do. Accepting is done here,
+so that a handshake of TLS that never ends has a place and a deadline too. Needs
+``m3jax[mcp]``.
 """
 
 import asyncio
 import collections
 import contextlib
-import functools
 import socket
 import ssl
 from typing import Any
 
-import h11
-from uvicorn.protocols.http import h11_impl
-
-from m3jax.serving import admission, wire
+from m3jax.serving import admission, connection, wire
 
 _AGAIN_S = 0.1
 """Between looks whether somebody's patience has ended, while connections wait."""
-_TOO_LATE = (
-    b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-)
 _NO_PLACE = (
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n"
     b"Content-Length: 0\r\n\r\n"
@@ -57,7 +50,7 @@ class Listener:
         self._server = server
         self._tls = tls
         self._loop = asyncio.get_running_loop()
-        self._places = admission.Admission[Connection](
+        self._places = admission.Admission[connection.Connection](
             limits.max_connections, limits.max_per_address
         )
         self._parked: collections.deque[_Parked] = collections.deque()
@@ -83,18 +76,18 @@ class Listener:
         """Cuts all connections off."""
         for task in self._opening:
             task.cancel()
-        for connection in list(self._server.server_state.connections):
-            connection.transport.abort()
+        for member in list(self._server.server_state.connections):
+            member.transport.abort()
 
-    def moved(self, connection: "Connection", phase: Phase) -> None:
+    def moved(self, member: connection.Connection, phase: Phase) -> None:
         """A connection does something else; one that waits may take its place."""
-        self._places.move(connection, phase)
+        self._places.move(member, phase)
         if phase is not Phase.WORKING:
             self._look_soon()
 
-    def left(self, connection: "Connection") -> None:
+    def left(self, member: connection.Connection) -> None:
         """A connection is over."""
-        self._places.leave(connection)
+        self._places.leave(member)
         self._admit_parked()
 
     async def _accept(self) -> None:
@@ -125,28 +118,28 @@ class Listener:
 
     def _make_room(self, address: str) -> bool:
         while not self._places.has_room(address):
-            connection = self._places.yielding(address)
-            if connection is None:
+            member = self._places.yielding(address)
+            if member is None:
                 return False
-            self._places.leave(connection)
-            connection.give_way()
+            self._places.leave(member)
+            member.give_way()
         return True
 
     def _open(self, accepted: socket.socket, address: str) -> None:
-        connection = Connection(self, self._server)
-        self._places.enter(connection, address)
-        task = self._loop.create_task(self._hand_over(connection, accepted))
-        connection.opening = task
+        member = connection.Connection(self, self._server)
+        self._places.enter(member, address)
+        task = self._loop.create_task(self._hand_over(member, accepted))
+        member.opening = task
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
 
     async def _hand_over(
-        self, connection: "Connection", accepted: socket.socket
+        self, member: connection.Connection, accepted: socket.socket
     ) -> None:
         seconds = None if self._tls is None else self.limits.head_s
         try:
             await self._loop.connect_accepted_socket(
-                lambda: connection,
+                lambda: member,
                 accepted,
                 ssl=self._tls,
                 ssl_handshake_timeout=seconds,
@@ -154,9 +147,9 @@ class Listener:
             )
         except (OSError, asyncio.CancelledError):  # also errors of TLS
             accepted.close()
-            self.left(connection)
+            self.left(member)
         finally:
-            connection.opening = None
+            member.opening = None
 
     def _look_soon(self) -> None:
         if self._parked and self._look is None:
@@ -193,104 +186,3 @@ class _Parked:
 
     def __init__(self, accepted: socket.socket, address: str, until: float):
         self.accepted, self.address, self.until = accepted, address, until
-
-
-class Connection(h11_impl.H11Protocol):
-    """uvicorn's connection, which tells the listener what it does, and has deadlines.
-
-    Attributes:
-      opening: the task that opens it, None when that is done.
-    """
-
-    def __init__(self, listener: Listener, server: Any):
-        super().__init__(
-            config=server.config,
-            server_state=server.server_state,
-            app_state=server.lifespan.state,
-            _loop=asyncio.get_running_loop(),
-        )
-        self.opening: asyncio.Task | None = None
-        self._listener = listener
-        self._phase: Phase | None = None
-        self._timer: asyncio.TimerHandle | None = None
-
-    def give_way(self) -> None:
-        """Ends now; nothing that was asked for is being worked on."""
-        if self.transport is not None:
-            self.transport.abort()
-        elif self.opening is not None:
-            self.opening.cancel()
-
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        """The connection is open."""
-        super().connection_made(transport)
-        self._settle()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """The connection is over."""
-        if self._timer is not None:
-            self._timer.cancel()
-        super().connection_lost(error)
-        self._listener.left(self)
-
-    def _find_phase(self) -> Phase:
-        if self.transport.is_closing() or self.flow.write_paused:
-            return Phase.SENDING
-        state = self.conn.their_state
-        if state is h11.SEND_BODY:
-            return Phase.RECEIVING
-        if state is not h11.IDLE:
-            return Phase.WORKING
-        if self.transport.get_write_buffer_size():
-            return Phase.SENDING
-        fresh = self.cycle is None or self.conn.trailing_data[0]
-        return Phase.RECEIVING if fresh else Phase.IDLE
-
-    def _settle(self) -> None:
-        """After each event: what it does now, and until when."""
-        phase = self._find_phase()
-        if phase is self._phase:
-            return
-        self._phase = phase
-        self._listener.moved(self, phase)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        limits = self._listener.limits
-        # The body has its deadline where it is read (intake), idleness in uvicorn.
-        if phase is Phase.SENDING:
-            self._timer = self.loop.call_later(limits.write_s, self._end_sending)
-        elif phase is Phase.RECEIVING:
-            self._timer = self.loop.call_later(limits.head_s, self._end_head)
-
-    def _end_head(self) -> None:
-        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
-            if self.conn.trailing_data[0]:
-                self.transport.write(_TOO_LATE)
-            self.transport.close()
-            self._settle()
-
-    def _end_sending(self) -> None:
-        if self.transport.get_write_buffer_size() or self.transport.is_closing():
-            self.transport.abort()
-        else:
-            self._settle()
-
-
-def _settled(name: str) -> Any:
-    """A method of uvicorn's connection, after which its phase is looked at."""
-    inherited = getattr(h11_impl.H11Protocol, name)
-
-    @functools.wraps(inherited)
-    def method(self: Connection, *args: Any) -> None:
-        inherited(self, *args)
-        self._settle()
-
-    return method
-
-
-for _name in (
-    *("data_received", "on_response_complete", "pause_writing", "resume_writing"),
-    *("timeout_keep_alive_handler", "shutdown"),
-):
-    setattr(Connection, _name, _settled(_name))

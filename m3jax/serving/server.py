@@ -257,6 +257,7 @@ async def _serving(
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=limits.idle_s,
     )
     server = Quiet(config)
