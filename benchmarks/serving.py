@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks import harness, serving_servers
-from m3jax.serving import async_registry, codec, endpoints, server
+from m3jax.serving import async_registry, codec, endpoints, web
 
 # Another benchmark in the same process, as in the tests, may have the same flags.
 _ROUNDS = flags.DEFINE_integer(
@@ -62,7 +62,7 @@ async def sides(ours: str, peer: str) -> AsyncIterator[Mapping[str, Call]]:
 
     image = np.zeros(serving_servers.IMAGE_SHAPE, np.uint8)
     message = codec.encode(image[None])
-    base = ours.removesuffix(server.PATH)
+    base = ours.removesuffix(web.PATH)
     async with (
         async_registry.AsyncRegistry([endpoints.Http(ours)]) as registry,
         async_registry.AsyncRegistry([endpoints.Http(ours)]) as by_protocol,
@@ -91,7 +91,7 @@ async def sides(ours: str, peer: str) -> AsyncIterator[Mapping[str, Call]]:
 
         yield {
             OURS: asks(registry),
-            BY_HTTPX: posts(f"{base}{server.ENCODE_PATH}still"),
+            BY_HTTPX: posts(f"{base}{web.ENCODE_PATH}still"),
             BY_PROTOCOL: asks(by_protocol),
             PEER: posts(peer + serving_servers.ECHO_PATH),
         }

@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 
-from m3jax.serving import calls, codec, descriptors, server
+from m3jax.serving import calls, codec, descriptors, over_http, server
 
 IMAGE_SHAPE = (64, 64, 3)
 TOKENS_SHAPE = (16, 96)
@@ -46,7 +46,7 @@ class Still:
 def serve_m3jax() -> None:
     """Ours, with the defaults of ``launch/serve_expert.py``."""
     served = server.make_server([Still()], calls.DEFAULTS)
-    server.serve_http(served, port=0, started=lambda url: print(url, flush=True))
+    over_http.serve(served, port=0, started=lambda url: print(url, flush=True))
 
 
 def serve_fastapi() -> None:
@@ -62,7 +62,7 @@ def serve_fastapi() -> None:
         await request.body()
         return fastapi.Response(answer, media_type=codec.MIME_TYPE)
 
-    with server._listen("127.0.0.1", 0) as listening:
+    with over_http.listen("127.0.0.1", 0) as listening:
         print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
         config = uvicorn.Config(app, log_level="warning", access_log=False)
         uvicorn.Server(config).run(sockets=[listening])

@@ -17,7 +17,7 @@ import sys
 import cli
 from absl import flags
 
-from m3jax.serving import batches, calls, guard, server, tls, wire
+from m3jax.serving import batches, calls, guard, over_http, server, tls, wire
 from m3jax.systems.m3llm import experts as shipped
 
 _EXPERT = flags.DEFINE_list(
@@ -91,7 +91,7 @@ def main() -> None:
     if _TRANSPORT.value == "stdio":
         server.serve_stdio(served)
         return
-    ended = server.serve_http(
+    ended = over_http.serve(
         served,
         _HOST.value,
         _PORT.value,
@@ -130,7 +130,7 @@ def _announce(url: str) -> None:
     print(url, flush=True)
 
 
-def _leave(ended: server.Ended) -> None:
+def _leave(ended: over_http.Ended) -> None:
     """Ends the process after a signal, with one line."""
     told = "calls under way have ended"
     if ended.cut_off:

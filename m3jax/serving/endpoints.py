@@ -7,7 +7,7 @@ import urllib.parse
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, NamedTuple
 
-from m3jax.serving import guard, handlers, server, tls
+from m3jax.serving import guard, handlers, server, tls, web
 from m3jax.serving import plain as plain_lib
 
 
@@ -126,7 +126,7 @@ async def _connect_http(endpoint: Http) -> AsyncIterator[Session]:
     headers = {"Authorization": f"Bearer {endpoint.token}"} if endpoint.token else {}
     parts = urllib.parse.urlsplit(endpoint.url)
     base = urllib.parse.urlunsplit((parts.scheme, parts.netloc, "", "", ""))
-    base += parts.path.removesuffix(server.PATH)
+    base += parts.path.removesuffix(web.PATH)
     trusted = True if endpoint.ca_file is None else tls.client_context(endpoint.ca_file)
     # No time limits here: callers have their own, and one that struck here would break
     # the connection for all of them. No redirects, which could carry the token away.

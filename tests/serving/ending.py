@@ -13,7 +13,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 import dummies
 
-from m3jax.serving import server, wire
+from m3jax.serving import over_http, server, wire
 
 
 def main(seconds, grace_s):
@@ -22,7 +22,7 @@ def main(seconds, grace_s):
         time.sleep(float(seconds))
 
     served = server.make_server([dummies.Dummy("slow", before=work)])
-    ended = server.serve_http(
+    ended = over_http.serve(
         served,
         port=0,
         started=lambda url: print(url, flush=True),

@@ -24,7 +24,16 @@ import time
 
 import numpy as np
 
-from m3jax.serving import async_registry, calls, codec, endpoints, server, wire
+from m3jax.serving import (
+    async_registry,
+    calls,
+    codec,
+    endpoints,
+    over_http,
+    server,
+    web,
+    wire,
+)
 
 HERE = pathlib.Path(__file__).parent
 TOKEN = "correct-horse-battery"
@@ -60,7 +69,7 @@ def serve():
     ]
     for expert in experts:
         expert.calls = collections.deque(maxlen=1)  # it must not grow by itself
-    server.serve_http(
+    over_http.serve(
         server.make_server(experts, calls.Limits(max_batch=8)),
         port=0,
         token=TOKEN,
@@ -245,7 +254,7 @@ async def watch(pid, start, until, counts, memory):
 
 async def attack(url, pid, seconds, seed):
     """Runs everybody; what came of it, and what of it is wrong."""
-    port = int(url.split(":")[2].removesuffix(server.PATH))
+    port = int(url.split(":")[2].removesuffix(web.PATH))
     counts, wrong, memory = collections.Counter(), [], []
     await ask(url, time.monotonic() + 0.2, collections.Counter(), wrong)
     before = open_files(pid)

@@ -7,7 +7,16 @@ import socket
 import numpy as np
 import pytest
 
-from m3jax.serving import async_registry, codec, endpoints, guard, plain, server
+from m3jax.serving import (
+    async_registry,
+    codec,
+    endpoints,
+    guard,
+    over_http,
+    plain,
+    server,
+    web,
+)
 
 mcp = pytest.importorskip("mcp")
 httpx2 = pytest.importorskip("httpx2")
@@ -19,7 +28,7 @@ def serving(served, work, **how):
     """``await work(url)`` while the server runs."""
 
     async def run():
-        async with server.running(served, **how) as (url, _):
+        async with over_http.running(served, **how) as (url, _):
             return await work(url)
 
     return asyncio.run(run())
@@ -124,7 +133,7 @@ def test_no_path_is_open_without_the_token(served):
     handle = served.store.put(b"tokens")
 
     async def work(url):
-        base = url.removesuffix(server.PATH)
+        base = url.removesuffix(web.PATH)
         found = {}
         async with httpx2.AsyncClient(trust_env=False) as http:
             for path in ("/mcp", "/arrays/" + handle, "/", "/other"):
@@ -145,7 +154,7 @@ def test_no_path_is_open_without_the_token(served):
 
 def test_beyond_loopback_a_token_is_required(served, images):
     with pytest.raises(ValueError, match="'0.0.0.0' is reached from beyond .*token"):
-        server.serve_http(served, "0.0.0.0", port=0)
+        over_http.serve(served, "0.0.0.0", port=0)
 
     async def work(url):
         port = url.rpartition(":")[2]
@@ -217,7 +226,7 @@ def test_a_body_over_the_limit_is_not_taken(served):
 @pytest.mark.parametrize("length", ["9" * 19, "9" * 30, "-1", "x"])
 def test_a_lie_about_the_length_ends_the_connection(served, length):
     async def work(url):
-        host, port = url.removeprefix("http://").removesuffix(server.PATH).split(":")
+        host, port = url.removeprefix("http://").removesuffix(web.PATH).split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         head = f"POST /mcp HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n"
         writer.write(head.encode())
@@ -271,8 +280,8 @@ def test_garbage_is_answered_and_survived(served, images, body):
 
 def test_a_taken_port_is_named(served):
     async def work(url):
-        port = int(url.split(":")[2].removesuffix(server.PATH))
-        async with server.running(served, port=port):
+        port = int(url.split(":")[2].removesuffix(web.PATH))
+        async with over_http.running(served, port=port):
             pass
 
     with pytest.raises(OSError, match="cannot listen at 127.0.0.1, port"):
@@ -286,7 +295,7 @@ def test_only_http_urls_are_taken(url):
 
 
 def test_answers_are_sent_without_waiting_for_more():
-    with server._listen("127.0.0.1", 0) as listener:
+    with over_http.listen("127.0.0.1", 0) as listener:
         with socket.create_connection(listener.getsockname()):
             accepted, _ = listener.accept()
             with accepted:

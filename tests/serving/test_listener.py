@@ -8,7 +8,16 @@ import socket
 import numpy as np
 import pytest
 
-from m3jax.serving import async_registry, calls, codec, endpoints, server, wire
+from m3jax.serving import (
+    async_registry,
+    calls,
+    codec,
+    endpoints,
+    over_http,
+    server,
+    web,
+    wire,
+)
 
 pytest.importorskip("mcp")
 
@@ -21,7 +30,7 @@ class Caller:
 
     def __init__(self, url):
         self.url = url
-        self.port = int(url.split(":")[2].removesuffix(server.PATH))
+        self.port = int(url.split(":")[2].removesuffix(web.PATH))
         self._writers = []
 
     async def open(self, data=b"", buffer=None):
@@ -74,7 +83,7 @@ def request(num=1, path="/encode/sign", more=()):
 
 def serving(served, work, **how):
     async def run():
-        async with server.running(served, **how) as (url, _):
+        async with over_http.running(served, **how) as (url, _):
             caller = Caller(url)
             try:
                 async with asyncio.timeout(30):

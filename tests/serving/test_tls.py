@@ -8,7 +8,7 @@ import ssl
 import numpy as np
 import pytest
 
-from m3jax.serving import async_registry, endpoints, server, tls, wire
+from m3jax.serving import async_registry, endpoints, over_http, server, tls, web, wire
 
 mcp = pytest.importorskip("mcp")
 x509 = pytest.importorskip("cryptography.x509")
@@ -67,7 +67,7 @@ def serving(dummies, pair, work, **how):
 
     async def run():
         context = tls.server_context(*pair)
-        async with server.running(served, tls=context, **how) as (url, _):
+        async with over_http.running(served, tls=context, **how) as (url, _):
             return await work(url)
 
     return asyncio.run(run())
@@ -117,7 +117,7 @@ def test_handshakes_that_never_end_have_a_deadline(dummies, images, pair):
     limits = wire.Wire(head_s=0.2, max_connections=20, max_per_address=20)
 
     async def work(url):
-        port = int(url.split(":")[2].removesuffix(server.PATH))
+        port = int(url.split(":")[2].removesuffix(web.PATH))
         idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(20)]
         reply = await ask(url, images, TOKEN, pair[0])
         ends = [reader.read() for reader, _ in idle]
