@@ -154,7 +154,8 @@ def make_rows(
       found: for each side and round, calls a second and the seconds of each.
       machine: what it ran on.
     """
-    title = f"an expert called over HTTP, {clients} callers"
+    callers = "1 caller" if clients == 1 else f"{clients} callers"
+    title = f"an expert called over HTTP, {callers}"
     rates = {name: [rate for rate, _ in turns] for name, turns in found.items()}
     rows = [
         _row(
