@@ -5,6 +5,7 @@ waits for a caller.
 """
 
 import asyncio
+import contextlib
 import json
 from typing import Any
 
@@ -16,14 +17,16 @@ _MORE_HEADERS = {
     405: [(b"allow", b"POST")],
     503: [(b"retry-after", b"1")],
 }
+_LINGER_S, _PAUSE_S, _LINGER_BODIES = 2.0, 0.1, 8
+"""How long, how haltingly, and how much a refused body may still come in."""
 _ENDING = (503, "the server is ending; ask again later, or another one")
 
 
 class Intake:
     """Passes on requests that keep the rules, and calls off those that nobody awaits.
 
-    A refusal is an error of JSON-RPC, which a client of the protocol shows. A request
-    whose caller is gone is cancelled.
+    A refusal is an error of JSON-RPC, which a client of the protocol shows; of its body
+    nothing is kept. A request whose caller is gone is cancelled.
 
     Args:
       app: the application behind it.
@@ -64,6 +67,9 @@ class Intake:
             except OverflowError:
                 fault = guard.too_large(self._rules.max_body_bytes)
         if fault is not None:
+            waits = any(name.lower() == b"expect" for name, _ in scope["headers"])
+            if fault[0] != 408 and not waits:  # who waits for a word sends no body
+                await _discard(receive, _LINGER_BODIES * self._rules.max_body_bytes)
             await refuse(send, *fault)
         elif body is not None:
             await self._work(scope, body, receive, send)
@@ -132,6 +138,22 @@ async def _read(receive: Any, max_bytes: int) -> bytes | None:
             raise OverflowError
         if not message.get("more_body", False):
             return bytes(body)
+
+
+async def _discard(receive: Any, max_bytes: int) -> None:
+    """Reads a refused body without keeping it, as long as it comes in swiftly.
+
+    A connection that is closed with bytes unread is reset, and a caller who is still
+    sending would never see why (RFC 9112, section 9.6).
+    """
+    left = max_bytes
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_S):
+            while left > 0:
+                message = await asyncio.wait_for(receive(), _PAUSE_S)
+                if not message.get("more_body", False):
+                    return
+                left -= len(message.get("body", b""))
 
 
 async def refuse(send: Any, status: int, message: str) -> None:

@@ -57,6 +57,7 @@ class Listener:
         self._opening: set[asyncio.Task] = set()
         self._look: asyncio.TimerHandle | None = None
         self._accepting = self._loop.create_task(self._accept())
+        self._accepting.add_done_callback(self._accepts_no_more)
 
     @property
     def num_connections(self) -> int:
@@ -67,15 +68,20 @@ class Listener:
         """Accepts no more, and turns away those that wait."""
         self._accepting.cancel()
         self._listening.close()
+        for task in self._opening:
+            task.cancel()
         if self._look is not None:
             self._look.cancel()
         while self._parked:
             self._refuse(self._parked.popleft())
 
+    def check(self) -> None:
+        """Raises what accepting ended with, if it was not stopped."""
+        if self._accepting.done() and not self._accepting.cancelled():
+            self._accepting.result()
+
     def abort(self) -> None:
         """Cuts all connections off."""
-        for task in self._opening:
-            task.cancel()
         for member in list(self._server.server_state.connections):
             member.transport.abort()
 
@@ -89,6 +95,11 @@ class Listener:
         """A connection is over."""
         self._places.leave(member)
         self._admit_parked()
+
+    def _accepts_no_more(self, accepting: asyncio.Task) -> None:
+        """A server that is deaf must end rather than live on."""
+        if not accepting.cancelled():
+            self._server.should_exit = True
 
     async def _accept(self) -> None:
         self._listening.setblocking(False)

@@ -189,6 +189,7 @@ async def _serving(
             if not await _ends(task, _LAST_S):
                 connections.abort()
         await task
+        connections.check()
 
 
 async def _ends(task: asyncio.Task, seconds: float) -> bool:

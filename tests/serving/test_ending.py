@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from m3jax.serving import codec, endpoints, intake, registry
+from m3jax.serving import codec, endpoints, guard, intake, registry
 
 mcp = pytest.importorskip("mcp")
 
@@ -102,10 +102,13 @@ def test_new_requests_are_refused_while_it_ends():
     async def send(message):
         sent.append(message)
 
+    async def nothing():
+        return {"type": "http.request"}
+
     async def run():
-        door = intake.Intake(None, None, 1.0)
+        door = intake.Intake(None, guard.Rules(frozenset(), 100), 1.0)
         door.end()
-        await door({"type": "http"}, None, send)
+        await door({"type": "http", "headers": []}, nothing, send)
 
     asyncio.run(run())
     assert sent[0]["status"] == 503

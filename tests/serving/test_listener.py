@@ -20,6 +20,7 @@ from m3jax.serving import (
 )
 
 pytest.importorskip("mcp")
+listener = pytest.importorskip("m3jax.serving.listener")
 
 TOKEN = "correct-horse-battery"
 QUICK = wire.Wire(head_s=0.2, body_s=0.2, write_s=0.2, idle_s=0.2)
@@ -132,15 +133,17 @@ def test_a_request_must_come_in_time(served, sent, told):
 def test_bytes_that_trickle_in_win_no_time(served):
     async def work(caller):
         reader, writer = await caller.open()
-        whole = asyncio.create_task(reader.read())
-        for byte in head():
+        whole = asyncio.create_task(ended(reader))
+        for sent, byte in enumerate(head()):
             if whole.done() or writer.transport.is_closing():
-                break
+                return sent, await whole
             writer.write(bytes([byte]))
             await asyncio.sleep(0.02)
-        return await whole
+        return len(head()), b"it was served"
 
-    assert serving(served, work, limits=QUICK)[9:12] == b"408"
+    sent, answer = serving(served, work, limits=QUICK)
+    # A byte that comes after the end resets the connection, and no answer is seen.
+    assert sent < len(head()) and answer[9:12] in (b"408", b"")
 
 
 def test_an_open_connection_may_rest_between_calls_but_not_for_ever(served):
@@ -277,6 +280,24 @@ def test_a_caller_who_leaves_is_not_worked_for(dummies, gate):
     assert expert.calls == [(1, 64, 64, 3)]
 
 
+def test_a_server_that_cannot_accept_ends_with_the_reason(served, monkeypatch):
+    def fail(_, accepted, address):
+        accepted.close()
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(listener.Listener, "_take", fail)
+
+    async def run():
+        async with over_http.running(served) as (url, ended):
+            caller = Caller(url)
+            await caller.open(request())
+            await asyncio.wait_for(ended.wait(), 5)
+            caller.close()
+
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        asyncio.run(run())
+
+
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.nip.io"])
 def test_answers_are_not_given_under_another_name(served, host):
     handle = served.store.put(b"tokens")
@@ -307,6 +328,31 @@ def test_what_is_no_request_is_answered_and_closed(served, data, status):
 
     answer, after = serving(served, work)
     assert answer[9:12] in (status, b"") and after == 200
+
+
+def test_who_sends_too_much_sees_why(served):
+    """Swiftly, and far more than the connection holds: the answer is not lost."""
+    size = 6 * served.max_request_bytes
+
+    async def work(caller):
+        found = []
+        for more, length in (([], size), (["Transfer-Encoding: chunked"], None)):
+            body = b" " * size if length else b"%x\r\n" % size + b" " * size
+            data = head("/encode/sign", length, more) + body
+            found.append(await caller.exchange(data))
+        return found
+
+    assert serving(served, work) == [413, 413]
+
+
+def test_who_asks_before_sending_is_refused_at_once(served):
+    async def work(caller):
+        size = 6 * served.max_request_bytes
+        asking = head("/encode/sign", size, ["Expect: 100-continue"])
+        reader, _ = await caller.open(asking)
+        return await ended(reader)
+
+    assert serving(served, work)[9:12] == b"413"
 
 
 def test_errors_of_plain_calls_are_words(served):
