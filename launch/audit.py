@@ -18,6 +18,7 @@ from m3jax.data import pipeline
 from m3jax.data.edgescenes import dataset, scenes
 from m3jax.evals import baselines
 from m3jax.experiments import running
+from m3jax.files import places
 from m3jax.foundation import audit
 from m3jax.train import environment, typed_json
 
@@ -29,6 +30,8 @@ _STEPS = flags.DEFINE_integer("steps", 500, "Training steps of each probe.", 1)
 
 def main() -> None:
     """Runs the audit."""
+    if _OUT.value is not None:
+        places.writable(_OUT.value, "--out")
     run = running.load(_GENERALIST.value)
     modalities = audit.modality_accuracy(
         run.predict["answer"], run.params, _NUM_EXAMPLES.value

@@ -6,7 +6,6 @@ Run it on an idle machine: nothing else may take the processor meanwhile.
 """
 
 import json
-import pathlib
 import subprocess
 import sys
 
@@ -15,6 +14,7 @@ from absl import flags
 
 from benchmarks import harness, report
 from m3jax.evals import plots
+from m3jax.files import places
 from m3jax.train import typed_json
 
 GROUPS = (
@@ -33,12 +33,14 @@ _OUT = flags.DEFINE_string(
 
 def main() -> None:
     """Runs the groups one after the other, and shows all rows that are on disk."""
+    out = places.writable(_OUT.value, "--out")
     harness.require("torch")
-    out = pathlib.Path(_OUT.value)
     out.mkdir(parents=True, exist_ok=True)
     for group in _ONLY.value or GROUPS:
         print(f"measuring {group} ...", file=sys.stderr)
-        typed_json.write(out / f"{group}.json", measure(group))
+        measured = measure(group)
+        print(report.table([harness.Row(**row) for row in measured]))
+        typed_json.write(out / f"{group}.json", measured)
     rows = []
     for group in GROUPS:
         path = out / f"{group}.json"

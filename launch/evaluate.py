@@ -12,6 +12,7 @@ from absl import flags
 
 from m3jax.evals import records, report
 from m3jax.experiments import running
+from m3jax.files import places
 from m3jax.train import pretrained
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run.", required=True)
@@ -19,6 +20,7 @@ _STEP = flags.DEFINE_integer("step", None, "A saved step; the newest if unset.")
 _EXPORT = flags.DEFINE_string(
     "export", None, "Name by which running.load then finds the run's parameters."
 )
+_REPLACE = flags.DEFINE_bool("replace", False, "Replace an older export of this name.")
 _EXPORT_ROOT = flags.DEFINE_string(
     "export_root", None, "Folder of exports; your own if unset."
 )
@@ -28,7 +30,12 @@ def main() -> None:
     """Evaluates what the flags name."""
     grid = grids.read(os.path.basename(os.path.normpath(_WORKDIR.value)))
     if _EXPORT.value is not None:
-        pretrained.check_name(_EXPORT.value, _EXPORT_ROOT.value)
+        root = _EXPORT_ROOT.value
+        pretrained.check_name(_EXPORT.value, root, _REPLACE.value)
+        places.writable(
+            pretrained.own_root() if root is None else root, "--export_root"
+        )
+    places.writable(_WORKDIR.value, "--workdir")
     trained = running.restore(_WORKDIR.value, _STEP.value)
     rows = running.evaluate(trained, grid)
     print(report.markdown(rows, trained.run.shown))

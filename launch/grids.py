@@ -5,6 +5,10 @@ from absl import flags
 from m3jax import base
 from m3jax.evals import snr_grid
 from m3jax.experiments import running
+from m3jax.train import memory
+
+# A record, its coordinates and its row of the file; each metric and group has one.
+_BYTES_OF_A_RECORD = 500
 
 _SNR_DB = flags.DEFINE_string(
     "snr_db",
@@ -25,4 +29,11 @@ def read(variant: str = "run") -> base.Grid:
         variant, snrs_db, _NUM_SEEDS.value, _NUM_EXAMPLES.value, _SPLIT.value
     )
     running.check_grid(grid)
+    places = 1 if snrs_db is None else len(snrs_db)
+    memory.check_fits(
+        places * grid.num_seeds * _BYTES_OF_A_RECORD,
+        memory.host_bytes(),
+        f"what --num_seeds={grid.num_seeds} at {places} SNRs measures",
+        "take fewer seeds or SNRs",
+    )
     return grid

@@ -23,8 +23,8 @@ _WORKERS = flags.DEFINE_integer(
 
 def main(system: str) -> None:
     """Runs the study that the command line names."""
-    out = _OUT.value or f"runs/reproduce/{system}-{_SIZE.value}"
-    print(studies.run(system, _SIZE.value, out, _WORKERS.value))
+    out = f"runs/reproduce/{system}-{_SIZE.value}" if _OUT.value is None else _OUT.value
+    studies.run(system, _SIZE.value, out, _WORKERS.value, print)
     print(f"\n{out}")
 
 

@@ -19,6 +19,7 @@ from absl import flags
 
 from m3jax.serving import batches, calls, guard, over_http, server, tls, wire
 from m3jax.systems.m3llm import experts as shipped
+from m3jax.train import interrupts
 
 _EXPERT = flags.DEFINE_list(
     "expert", None, "Names of shipped specialists, separated by commas.", required=True
@@ -88,20 +89,21 @@ def main() -> None:
         for expert in experts:
             expert.warm_up()
     served = server.make_server(experts, limits)
-    if _TRANSPORT.value == "stdio":
-        server.serve_stdio(served)
-        return
-    ended = over_http.serve(
-        served,
-        _HOST.value,
-        _PORT.value,
-        token,
-        _announce,
-        tls=context,
-        insecure=_INSECURE.value,
-        hosts=_ALLOW_HOST.value,
-        limits=connections,
-    )
+    with interrupts.handed_over():
+        if _TRANSPORT.value == "stdio":
+            server.serve_stdio(served)
+            return
+        ended = over_http.serve(
+            served,
+            _HOST.value,
+            _PORT.value,
+            token,
+            _announce,
+            tls=context,
+            insecure=_INSECURE.value,
+            hosts=_ALLOW_HOST.value,
+            limits=connections,
+        )
     if ended.received is not None:
         _leave(ended)
 

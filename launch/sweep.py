@@ -5,16 +5,14 @@ python launch/sweep.py --config=configs/tokcom.py --over 'train.seed=0,1,2,3,4' 
 """
 
 import cli
+import config_flag
 import grids
 from absl import flags
-from ml_collections import config_flags
 
 from m3jax.evals import report
 from m3jax.experiments import fields, sweeping
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", "configs/tokcom.py", "Config file, as FILE or FILE:SIZE."
-)
+_CONFIG = config_flag.define("configs/tokcom.py", "Config file, as FILE or FILE:SIZE.")
 _OVER = flags.DEFINE_multi_string(
     "over", None, "An axis of the grid, as path=value,value; may come several times."
 )

@@ -5,14 +5,15 @@ python launch/train.py --workdir=runs/tokcom --resume
 """
 
 import cli
+import config_flag
 from absl import flags
-from ml_collections import config_flags
 
 from m3jax.experiments import running
-from m3jax.train import workdir
+from m3jax.files import places
+from m3jax.train import interrupts, workdir
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Config file, as FILE or FILE:SIZE; --resume reads the run's own."
+_CONFIG = config_flag.define(
+    None, "Config file, as FILE or FILE:SIZE; --resume reads the run's own."
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept.", required=True)
 _RESUME = flags.DEFINE_bool("resume", False, "Go on with the run in --workdir.")
@@ -25,7 +26,16 @@ def main() -> None:
         raise ValueError("--config is missing; give for example configs/tokcom.py")
     if config is None:
         config = workdir.load_config(_WORKDIR.value)
-    running.train(config, _WORKDIR.value, resume=_RESUME.value)
+    places.writable(_WORKDIR.value, "--workdir")
+    with interrupts.keeps(_kept):
+        running.train(config, _WORKDIR.value, resume=_RESUME.value)
+
+
+def _kept() -> str:
+    step = workdir.newest_step(_WORKDIR.value)
+    if step is None:
+        return "nothing had been saved; start again"
+    return f"step {step} is saved in {_WORKDIR.value}; go on with --resume"
 
 
 if __name__ == "__main__":

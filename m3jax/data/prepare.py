@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
 from m3jax.data.edgescenes import builder as edgescenes
-from m3jax.files import disk, locks
+from m3jax.files import disk, homes, locks
 
 _MEND = "delete this folder and run the command again to make it anew"
 
@@ -40,8 +40,9 @@ Builder = type[tfds.core.GeneratorBasedBuilder]
 
 
 def default_data_dir() -> pathlib.Path:
-    """``$M3JAX_DATA_DIR`` if it is set, else ``~/.cache/m3jax/data``."""
-    return pathlib.Path(os.environ.get("M3JAX_DATA_DIR") or "~/.cache/m3jax/data")
+    """``$M3JAX_DATA_DIR`` if it is set, else ``m3jax/data`` below the user's cache."""
+    chosen = os.environ.get("M3JAX_DATA_DIR")
+    return pathlib.Path(chosen) if chosen else homes.own("cache", "data")
 
 
 def root(data_dir: str | None) -> pathlib.Path:

@@ -16,6 +16,7 @@ from m3jax import base
 from m3jax.data import pipeline
 from m3jax.experiments import starts
 from m3jax.train import config as train_config
+from m3jax.train import typed_fields
 
 
 @runtime_checkable
@@ -141,7 +142,10 @@ def check(config: Any, starts_anew: bool = True) -> Experiment:
       ValueError: as ``Experiment.validate``.
       FileNotFoundError: there is nothing to start from.
     """
-    if not dataclasses.is_dataclass(config) or not isinstance(config, Experiment):
+    is_made = dataclasses.is_dataclass(config) and not isinstance(config, type)
+    if is_made:
+        typed_fields.check(config)
+    if not is_made or not isinstance(config, Experiment):
         owed = ("train", "name", "start", "validate", "build")
         missing = [name for name in owed if not hasattr(config, name)]
         raise TypeError(

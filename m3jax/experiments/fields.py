@@ -3,8 +3,11 @@
 import ast
 import copy
 import dataclasses
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from m3jax.train import typed_fields
 
 
 def parse_over(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
@@ -33,25 +36,47 @@ def parse_over(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
             )
         if path.strip() in axes:
             raise ValueError(f"--over names {path.strip()!r} twice")
-        axes[path.strip()] = parsed = _parse_values(values)
+        axes[path.strip()] = parsed = parse_values(values)
         if len(set(map(repr, parsed))) < len(parsed):
             raise ValueError(f"--over={text!r} has a value twice")
     return axes
 
 
-def _parse_values(text: str) -> tuple[Any, ...]:
-    try:
-        values = ast.literal_eval(f"({text},)")
-    except (SyntaxError, ValueError):
-        values = tuple(_parse_value(part.strip()) for part in text.split(","))
-    return values
+def parse_value(text: str) -> Any:
+    """What a person means who types the value of a field.
 
+    Args:
+      text: a Python literal, in which ``inf`` and ``nan`` are numbers; or a bare word.
 
-def _parse_value(text: str) -> Any:
+    Example:
+      >>> [parse_value(text) for text in ("-inf", "(0, inf)", "None", "stride", "1e-3")]
+      [-inf, (0, inf), None, 'stride', 0.001]
+    """
     try:
-        return ast.literal_eval(text)
-    except (SyntaxError, ValueError):
+        return _literal(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return text
+
+
+def parse_values(text: str) -> tuple[Any, ...]:
+    """As `parse_value`, of several between commas."""
+    try:
+        return _literal(f"({text},)")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return tuple(parse_value(part.strip()) for part in text.split(","))
+
+
+def _literal(text: str) -> Any:
+    tree = ast.parse(text.strip(), mode="eval")
+    return ast.literal_eval(_Numbers().visit(tree))
+
+
+class _Numbers(ast.NodeTransformer):
+    """Takes the names ``inf`` and ``nan`` for the numbers that they are."""
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        is_number = node.id in ("inf", "nan")
+        return ast.Constant(float(node.id)) if is_number else node
 
 
 def get(config: Any, path: str) -> Any:
@@ -73,14 +98,14 @@ def replace(config: Any, values: Mapping[str, Any]) -> Any:
     config = copy.deepcopy(config)
     for path, value in values.items():
         holder, name = _holder(config, path)
-        old = getattr(holder, name)
-        if type(old) is float and type(value) is int:
+        old, hint = getattr(holder, name), typing.get_type_hints(type(holder))[name]
+        if type(old) is float and type(value) is int and abs(value) < 2**53:
             value = float(value)
-        hint = str(type(holder).__dataclass_fields__[name].type)
-        may_be_none = value is None and "None" in hint
-        if old is not None and type(value) is not type(old) and not may_be_none:
+        fault = typed_fields.find(value, hint)
+        if fault is not None:
             raise ValueError(
-                f"{path} is {type(old).__name__} {old!r}; it can't be {value!r}"
+                f"{path} is {type(old).__name__} {old!r}; it can't be {value!r}, as it"
+                f" must be {fault[1]}"
             )
         setattr(holder, name, value)
     return config

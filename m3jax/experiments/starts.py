@@ -6,8 +6,14 @@ from m3jax.train import checkpoints, pretrained, typed_json, workdir
 
 def check(start: str) -> None:
     """Raises FileNotFoundError if there is nothing to start from."""
-    if start and not workdir.has_checkpoints(start):
+    if not start or workdir.has_checkpoints(start):
+        return
+    try:
         pretrained.find(start)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"start is {start!r}, which is no workdir with a checkpoint, and {error}"
+        ) from error
 
 
 def is_shipped(start: str) -> bool:

@@ -13,6 +13,7 @@ from m3jax.experiments import cached, contract, over_snr, starts
 from m3jax.ops import paths
 from m3jax.train import config as train_config
 from m3jax.train import learner as learner_lib
+from m3jax.train import memory, sharding, typed_fields
 
 
 @dataclasses.dataclass
@@ -50,6 +51,7 @@ class Supervised:
 
     def validate(self) -> None:
         """Raises ValueError naming the first field that makes no sense."""
+        typed_fields.check(self)
         for part in (self.system, self.data, self.learner, self.train, self.evaluator):
             part.validate()
         system = self.system.make_system()  # tells what does not fit together
@@ -64,6 +66,7 @@ class Supervised:
                 f"{self.name} reads {', '.join(unknown)}, which {self.data.version}"
                 f" does not have; it has {', '.join(self.data.features)}"
             )
+        self._check_batch(system)
         if self.cache and system.prepare is None:
             raise ValueError(
                 f"cache keeps what is done once for all SNRs, and {self.name} prepares"
@@ -74,6 +77,18 @@ class Supervised:
                 "cache needs parameters to start from, which stay as they are: set"
                 " start, or cache=False"
             )
+
+    def _check_batch(self, system: base.System) -> None:
+        """Refuses batches that no memory holds, or that devices can't share."""
+        size = self.learner.batch_size
+        example = {n: s for n, s in self.data.features.items() if n in system.reads}
+        memory.check_fits(
+            size * memory.tree_bytes(example),
+            memory.host_bytes(),
+            f"learner.batch_size={size}",
+            "take fewer examples",
+        )
+        sharding.check_batch_size(size, sharding.make_mesh())
 
     def build(self, own: Callable[[], base.Params] | None = None) -> base.Run:
         """Makes the run, from its ``own`` parameters if it goes on."""

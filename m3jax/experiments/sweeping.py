@@ -17,7 +17,7 @@ import jax
 from m3jax import base
 from m3jax.evals import records
 from m3jax.experiments import contract, fields, running, together
-from m3jax.files import disk, locks
+from m3jax.files import locks, places
 from m3jax.train import interrupts, progress, workdir
 
 _TOGETHER = "together"
@@ -77,10 +77,11 @@ def run(
 
     Raises:
       TypeError, ValueError: a field does not exist or does not fit, of any point.
-      Stopped: SIGTERM or Ctrl-C came.
+      OSError: the directory can't be written.
+      Stopped: SIGTERM, SIGHUP or Ctrl-C came.
     """
     running.check_grid(grid)
-    directory = disk.local(directory, "--workdir")
+    directory = places.writable(directory, "--workdir")
     points = make_points(config, axes, directory)
     with locks.owned(directory, "take another --workdir"):
         return _run(points, list(axes), directory, grid, shared, show_progress)
@@ -99,17 +100,24 @@ def _run(
     steps = sum(p.config.train.steps for p in points)
     done = steps - sum(p.config.train.steps for p in missing)
     rows: list[base.Record] = []
+    kept = f"what has been trained is kept in {directory}; the same command goes on"
     try:
-        with progress.Bar(
-            "training", steps, "step", start=done, shown=show_progress
-        ) as bar:
+        with (
+            interrupts.keeps(kept),
+            progress.Bar(
+                "training", steps, "step", start=done, shown=show_progress
+            ) as bar,
+        ):
             for group in groups:
                 tell = functools.partial(_tell_steps, bar, done, len(group))
                 _train(group, paths, directory, tell)
                 done += group[0].config.train.steps * len(group)
     except interrupts.Interrupted as stop:
         raise Stopped(stop, directory) from stop
-    with progress.Bar("evaluating", len(points), "run", shown=show_progress) as bar:
+    with (
+        interrupts.keeps(kept),
+        progress.Bar("evaluating", len(points), "run", shown=show_progress) as bar,
+    ):
         for number, point in enumerate(points):
             tell = functools.partial(_tell_share, bar, number)
             _add(rows, _measure(point, grid, tell), _variant(point.fields))

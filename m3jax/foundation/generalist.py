@@ -47,6 +47,11 @@ class Config:
     patch_words: tuple[tuple[int, ...], ...] = ()
     sound_words: tuple[tuple[int, ...], ...] = ()
 
+    RANGES: ClassVar = {
+        **dict.fromkeys(("num_image_tokens", "num_audio_tokens"), "[1, inf)"),
+        **dict.fromkeys(("patch_weight", "sound_weight"), "[0, inf)"),
+        **dict.fromkeys(("patch_words", "sound_words"), "[0, inf)"),
+    }
     NAME: ClassVar[str] = "generalist"
     PARTS: ClassVar[dict[str, str]] = {
         "encoder": r"\w+_encoder/.*",

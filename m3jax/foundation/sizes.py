@@ -6,7 +6,7 @@ link, experts) is the system's own.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 from m3jax.nn import decoder as decoder_lib
 from m3jax.nn import vit
@@ -41,6 +41,12 @@ class EncoderSizes:
     num_class_tokens: int = 0
     stem: tuple[int, ...] = ()
 
+    RANGES: ClassVar = {
+        **dict.fromkeys(("depth", "dim", "num_heads", "mlp_dim"), "[1, inf)"),
+        **dict.fromkeys(("shape", "patch", "stride", "stem"), "[1, inf)"),
+        "num_class_tokens": "[0, inf)",
+    }
+
 
 @dataclasses.dataclass
 class DecoderSizes:
@@ -66,6 +72,13 @@ class DecoderSizes:
     qkv_bias: bool = True
     tie_embeddings: bool = False
     embed_std: float = 1.0
+
+    RANGES: ClassVar = {
+        **dict.fromkeys(("vocab_size", "dim", "depth", "ff_dim"), "[1, inf)"),
+        **dict.fromkeys(("num_heads", "num_kv_heads"), "[1, inf)"),
+        **dict.fromkeys(("rope_theta", "embed_std"), "(0, inf)"),
+        "norm_eps": "[0, inf)",
+    }
 
 
 def image(**changes: Any) -> EncoderSizes:
@@ -101,6 +114,11 @@ class Sizes:
     video: EncoderSizes = dataclasses.field(default_factory=video)
     dtype: str = "float32"
     scan_unroll: int | None = None
+
+    RANGES: ClassVar = {
+        "dtype": ("float32", "bfloat16", "float16", "float64"),
+        "scan_unroll": "[1, inf)",
+    }
 
     @property
     def dim(self) -> int:

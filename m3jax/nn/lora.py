@@ -15,7 +15,7 @@ trains: "lora/.*", or ".*_(transmitter|receiver)/.*|lora/.*".
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,8 @@ class LoraConfig:
     rank: int = 0
     alpha: float = 16.0
     pattern: str = QUERIES_AND_VALUES
+
+    RANGES: ClassVar = {"rank": "[0, inf)", "alpha": "[0, inf)"}
 
 
 def init(key: base.Array, params: base.Params, pattern: str, rank: int) -> base.Params:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from m3jax.serving import guard, intake, web, wire
 from m3jax.serving import server as server_lib
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _LAST_S = 1.0
 """For what was called off to say so, and for connections to close."""
 
@@ -41,7 +41,7 @@ def serve(
 ) -> Ended:
     """Serves callers over streamable HTTP until the process is told to end.
 
-    SIGTERM and Ctrl-C end it: new calls are refused, those under way have
+    SIGTERM, SIGHUP and Ctrl-C end it: new calls are refused, those under way have
     ``limits.grace_s`` to end. A second signal acts as it does by default.
 
     Args:
@@ -202,22 +202,24 @@ def _noted_signals(stop: asyncio.Event) -> Iterator[list[signal.Signals]]:
     """Sets an event at the first signal; a second one acts as it does by default."""
     received: list[signal.Signals] = []
     loop = asyncio.get_running_loop()
+    main = threading.current_thread() is threading.main_thread()
+    # What is ignored, as SIGHUP under nohup, stays so.
+    heeded = [n for n in _SIGNALS if main and signal.getsignal(n) != signal.SIG_IGN]
 
     def note(number: signal.Signals) -> None:
         received.append(number)
         stop.set()
-        for each in _SIGNALS:
+        for each in heeded:
             loop.remove_signal_handler(each)
             signal.signal(each, signal.SIG_DFL)
 
-    if threading.current_thread() is threading.main_thread():
-        for number in _SIGNALS:
-            loop.add_signal_handler(number, note, number)
+    for number in heeded:
+        loop.add_signal_handler(number, note, number)
     try:
         yield received
     finally:
-        if not received and threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
+        if not received:
+            for number in heeded:
                 loop.remove_signal_handler(number)
 
 

@@ -6,6 +6,8 @@ import pathlib
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
+from m3jax.files import homes
+
 
 def enable_compilation_cache(
     directory: str | os.PathLike[str] | None = None,
@@ -20,12 +22,11 @@ def enable_compilation_cache(
       The directory in use, or None where none can be written; then a run only starts
       more slowly.
     """
-    chosen = pathlib.Path(
-        directory or os.environ.get("JAX_COMPILATION_CACHE_DIR") or _default()
-    ).expanduser()
+    named = directory or os.environ.get("JAX_COMPILATION_CACHE_DIR")
     try:
+        chosen = pathlib.Path(named or homes.own("cache", "compiled")).expanduser()
         chosen.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, RuntimeError):  # a "~" without a home is a RuntimeError
         return None
     if not os.access(chosen, os.W_OK):
         return None
@@ -36,8 +37,3 @@ def enable_compilation_cache(
     # JAX looks once for a cache; this makes it look again, as in a notebook.
     compilation_cache.reset_cache()
     return chosen
-
-
-def _default() -> pathlib.Path:
-    caches = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(caches) / "m3jax" / "compiled"

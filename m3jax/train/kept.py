@@ -18,15 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from m3jax.files import locks
+from m3jax.files import homes, locks
 from m3jax.train import environment, typed_json
 
 
 def root() -> pathlib.Path:
     """``$M3JAX_CACHE_DIR``, else ``m3jax/kept`` below the user's cache directory."""
     chosen = os.environ.get("M3JAX_CACHE_DIR")
-    caches = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(chosen or pathlib.Path(caches) / "m3jax" / "kept").expanduser()
+    return pathlib.Path(chosen).expanduser() if chosen else homes.own("cache", "kept")
 
 
 def arrays(

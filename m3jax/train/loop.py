@@ -21,6 +21,7 @@ from m3jax.ops import paths
 from m3jax.train import (
     checkpoints,
     interrupts,
+    memory,
     metrics,
     progress,
     sharding,
@@ -76,11 +77,12 @@ def fit(
       The final train state.
 
     Raises:
-      ValueError: the config makes no sense, or the checkpoint is of something else.
+      ValueError: the config makes no sense, the state can never fit into memory, or the
+        checkpoint is of something else.
       FileExistsError: there are checkpoints already and ``resume`` is False.
       NonFiniteError: the loss or its gradient is NaN or infinite.
       sources.DataEndedError: the batches ran out.
-      interrupts.Interrupted: SIGTERM or Ctrl-C came; the state has been saved.
+      interrupts.Interrupted: SIGTERM, SIGHUP or Ctrl-C came; the state has been saved.
       disk.DiskFullError: no room for a checkpoint.
     """
     began = time.perf_counter()
@@ -145,8 +147,10 @@ def fit(
                 )
             if stop:
                 raise _interrupted(stop, step, checkpointer)
-    if checkpointer is not None:
-        checkpointer.wait()
+        if checkpointer is not None:
+            checkpointer.wait()
+        if watch.received:  # in the last save: this run is whole, what follows is not
+            raise _interrupted(watch.received, config.steps, checkpointer)
     return stepper.state
 
 
@@ -254,8 +258,14 @@ def _first_state(
         # Batch values must not matter to the parameters, so zeros stand for them.
         init = jax.jit(
             lambda key: learner.init(key, _zeros_like(shapes)), out_shardings=everywhere
+        ).trace(key)
+        memory.check_fits(
+            memory.tree_bytes(init.out_info),
+            memory.device_bytes(),
+            "the state of the training (parameters, optimizer)",
+            "take smaller sizes, or a bigger machine",
         )
-        return init(key), {}
+        return init.lower().compile()(key), {}
     abstract = jax.eval_shape(learner.init, key, shapes)
     restored = checkpointer.restore(
         sharding.with_sharding(abstract, everywhere), rewind=source.rewind

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from m3jax import base
+from m3jax.files import homes
 from m3jax.train import cards, checkpoints
 
 ROOT = pathlib.Path(__file__).resolve().parents[1] / "pretrained"
@@ -28,8 +29,7 @@ def own_root() -> pathlib.Path:
     chosen = os.environ.get("M3JAX_MODELS_DIR")
     if chosen:
         return pathlib.Path(chosen).expanduser().absolute()
-    data = os.environ.get("XDG_DATA_HOME") or pathlib.Path.home() / ".local" / "share"
-    return pathlib.Path(data) / "m3jax" / "models"
+    return homes.own("data", "models")
 
 
 def names() -> list[str]:
@@ -105,13 +105,21 @@ def export(
       ValueError: the name can't be one, or is that of a shipped model.
     """
     check_name(name, root)
-    directory = (own_root() if root is None else pathlib.Path(root)) / name
+    directory = _root_of(root) / name
     checkpoints.save_params(directory, _cast_floats(params, jnp.bfloat16), card)
     return directory
 
 
-def check_name(name: str, root: str | os.PathLike[str] | None = None) -> None:
-    """Raises ValueError if a model can't be exported under this name."""
+def check_name(
+    name: str, root: str | os.PathLike[str] | None = None, replace: bool = True
+) -> None:
+    """Raises ValueError if a model can't be exported under this name.
+
+    Args:
+      name: of the model.
+      root: folder of exports; None for the user's own.
+      replace: whether an older export of this name may be replaced.
+    """
     if not re.fullmatch(r"\w[\w-]*", name):
         raise ValueError(
             f"--export={name!r} is no name; take letters, digits, '_' and '-'"
@@ -121,6 +129,21 @@ def check_name(name: str, root: str | os.PathLike[str] | None = None) -> None:
             f"--export={name!r} is the name of a shipped model; take another name, or"
             " say where with --export_root"
         )
+    folder = _root_of(root) / name
+    if folder.is_symlink():
+        raise ValueError(
+            f"--export={name!r} would be written to where {folder} leads; take another"
+            " name, or remove that link"
+        )
+    if folder.exists() and not replace:
+        raise ValueError(
+            f"--export={name!r} is there already, in {folder}; take another name, or"
+            " give --replace"
+        )
+
+
+def _root_of(root: str | os.PathLike[str] | None) -> pathlib.Path:
+    return own_root() if root is None else pathlib.Path(root)
 
 
 def _roots() -> tuple[pathlib.Path, ...]:

@@ -59,10 +59,9 @@ def read(path: str | os.PathLike[str]) -> Any:
       FileNotFoundError: there is no such file.
       ValueError: the file is not JSON, for one because it was cut short.
     """
-    text = pathlib.Path(path).read_text(encoding="utf-8")
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # bytes, syntax, endless nesting
         raise ValueError(f"{path} is not whole JSON ({error})") from error
 
 
@@ -85,7 +84,10 @@ def to_json(value: Any) -> Any:
             field.name: to_json(getattr(value, field.name))
             for field in dataclasses.fields(value)
         }
-        return {"type": _public_name(kind), **fields}
+        name = _public_name(kind)
+        # Whoever hands a type over has named its package.
+        _homes.add(name.split(".")[0])
+        return {"type": name, **fields}
     if isinstance(value, Mapping):
         return {_string_key(key): to_json(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -98,8 +100,10 @@ def to_json(value: Any) -> Any:
 def from_json(value: Any, lenient: bool = False) -> Any:
     """Builds again what ``to_json`` took apart; lists come back as tuples.
 
-    A file never decides which code is loaded: types come from m3jax, from packages that
-    were named to `trust`, or from modules that are imported already.
+    A file never decides which code is loaded or called: types are dataclasses that
+    m3jax defines, or a package of the user: one that was named to `trust`, or of which
+    this process has written a config with `to_json`. Nothing else that can be reached
+    from there is built, such as what these packages import.
 
     Args:
       value: plain JSON values.
@@ -109,7 +113,7 @@ def from_json(value: Any, lenient: bool = False) -> Any:
       The dataclass, equal to the original.
 
     Raises:
-      ValueError: a type of a package that is not imported, or unknown to it, or a field
+      ValueError: a type of a package that is not trusted, or unknown to it, or a field
         that the type does not have.
     """
     if isinstance(value, list):
@@ -155,6 +159,11 @@ def trust(package: str) -> None:
             " the current directory or is installed"
         ) from error
     _homes.add(package.split(".")[0])
+
+
+def is_trusted(module: str) -> bool:
+    """Whether a module belongs to m3jax, or to a package that was named to `trust`."""
+    return module.split(".")[0] in _homes
 
 
 def first_difference(first: Any, second: Any, path: str = "") -> str | None:
@@ -216,11 +225,11 @@ def _attribute(module: Any, path: str) -> Any:
 def _find_dataclass(name: str) -> type:
     module, _, path = str(name).partition(":")
     package = module.split(".")[0]
-    if module not in sys.modules and package not in _homes:
+    if not is_trusted(module):
         raise ValueError(
-            f"config type {name!r} is of the module {module!r}, which is not imported;"
-            f" a file does not decide what is: give --package={package}, or import it"
-            " first"
+            f"config type {name!r} is of the package {package!r}; a file does not"
+            f" decide which code is used: give --package={package}, or call"
+            f" typed_json.trust({package!r}) first"
         )
     if module not in sys.modules:
         try:

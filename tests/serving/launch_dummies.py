@@ -34,7 +34,7 @@ def main(argv):
     specialists = types.ModuleType("m3jax.systems.m3llm.experts")
     specialists.load = load
     sys.modules[specialists.__name__] = specialists
-    server = load_file(ROOT / "tests" / "launch" / "forkserver.py")
+    server = load_file(ROOT / "tests" / "forkserver.py")
     if argv:
         sys.exit(server._run("launch/serve_expert.py", argv))
     server._import_everything = import_what_it_needs

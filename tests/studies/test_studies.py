@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from m3jax import base
-from m3jax.studies import compiling, report, runner, store, study
+from m3jax.studies import compiling, report, runner, store, study, workers
 from m3jax.train import interrupts
 
 ROW = base.Record("toy", "a", (("snr_db", 0.0),), 0, "accuracy", 0.5, "1")
@@ -132,7 +132,7 @@ def test_what_is_there_is_not_measured_again(toy, tmp_path):
 
 
 def test_a_stopped_study_says_what_is_kept_and_what_to_do(tmp_path):
-    stop = runner.Stopped(interrupts.signal.SIGINT, 3, 10, tmp_path)
+    stop = workers.Stopped(interrupts.signal.SIGINT, 3, 10, tmp_path)
     assert stop.exit_code == 130
     assert "3 of 10 units are kept" in str(stop) and "same command" in str(stop)
 

@@ -47,3 +47,15 @@ def test_every_shipped_starting_point_loads(name):
     params, card = pretrained.load(name)
     assert params
     assert card["tree"]
+
+
+def test_an_export_replaces_nothing_unasked_and_follows_no_link(tmp_path):
+    (tmp_path / "old").mkdir()
+    with pytest.raises(ValueError, match="'old' is there already.*give --replace"):
+        pretrained.check_name("old", tmp_path, replace=False)
+    pretrained.check_name("old", tmp_path, replace=True)
+    pretrained.check_name("new", tmp_path, replace=False)
+    (tmp_path / "link").symlink_to(tmp_path.parent)
+    for name in ("link", "../x", "/etc", "a/b", ".."):
+        with pytest.raises(ValueError, match="--export="):
+            pretrained.check_name(name, tmp_path)

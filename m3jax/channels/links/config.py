@@ -1,6 +1,7 @@
 """Settings of a link, mutable, so that a command line can override them."""
 
 import dataclasses
+from typing import ClassVar
 
 from m3jax.channels.links import contract, make
 
@@ -50,6 +51,19 @@ class LinkConfig:
     tokens_per_packet: int = 1
     imputation: str = "zero"
     symbol_energy: float = 1.0
+
+    RANGES: ClassVar = {
+        **dict.fromkeys(("block_length", "bits", "num_codewords"), "[1, inf)"),
+        **dict.fromkeys(("group_size", "num_pilots", "num_paths"), "[1, inf)"),
+        **dict.fromkeys(("limit", "rate", "symbol_energy"), "(0, inf)"),
+        **dict.fromkeys(("commitment", "doppler"), "[0, inf)"),
+        **dict.fromkeys(("pilot_snr_db", "k_db"), "(-inf, inf]"),
+        "qam_order": "[2, inf)",
+        "tokens_per_packet": "[1, inf)",
+        "correlation": "[-1, 1]",
+        "probability": "[0, 1]",
+    }
+    """Where each setting lies, whether or not the chosen kind has it."""
 
     def make(self) -> contract.Link:
         """The link; raises ValueError for a setting that is out of range."""

@@ -5,7 +5,7 @@ of any other: series are simulated once, and ASEM is trained before the router.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +48,12 @@ class Config:
     core: str = "observations"
     free_nats: float = 0.05
     gap_rate: float = 0.0
+
+    RANGES: ClassVar = {
+        **dict.fromkeys(("fast_dim", "slow_dim", "hidden_dim"), "[1, inf)"),
+        "free_nats": "[0, inf)",
+        "gap_rate": "[0, 1)",
+    }
 
 
 def simulate(

@@ -10,7 +10,7 @@ from m3jax import base
 from m3jax.systems.m3llm import ce_sac, end_to_end, evaluation, playing, routing_env
 from m3jax.systems.m3llm import world as world_lib
 from m3jax.train import config as train_config
-from m3jax.train import typed_json
+from m3jax.train import typed_fields, typed_json
 
 FILTER = "filter"
 """Where a router's parameters hold the ASEM that it sees the links through."""
@@ -46,6 +46,7 @@ class Router:
 
     def validate(self) -> None:
         """Raises ValueError naming the first field that makes no sense."""
+        typed_fields.check(self)
         self.agent.validate()
         self.world.validate()
         self.train.validate()

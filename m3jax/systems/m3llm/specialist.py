@@ -60,6 +60,11 @@ class Config:
     teacher: sizes_lib.Sizes | None = None
     teacher_weight: float = 1.0
 
+    RANGES: ClassVar = {
+        "num_tokens": "[1, inf)",
+        **dict.fromkeys(("num_silent", "patch_words"), "[0, inf)"),
+        **dict.fromkeys(("patch_weight", "teacher_weight"), "[0, inf)"),
+    }
     NAME: ClassVar[str] = "specialist"
     PARTS: ClassVar[dict[str, str]] = {
         "encoder": r"image_encoder/.*",

@@ -1,7 +1,7 @@
 """The world of M3LLM's routers: experts, examples, calibrated rewards, filters."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,8 @@ class DrawnFeatures:
     image: int = 1024
     text: int = 768
     tag: int = 5
+
+    RANGES: ClassVar = dict.fromkeys(("image", "text", "tag"), "[1, inf)")
 
 
 @dataclasses.dataclass
@@ -79,6 +81,11 @@ class WorldConfig:
     asem_batch: int = 32
     asem_rate: float = 6e-3
     drawn: DrawnFeatures | None = None
+
+    RANGES: ClassVar = {
+        "asem_rate": "(0, inf)",
+        "calibration_snrs_db": "(-inf, inf)",
+    }
 
     @property
     def num_links(self) -> int:

@@ -7,6 +7,7 @@ trains with the gate and the adapters.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +41,8 @@ class Config:
     receiver_dim: int = 128
     link: links.LinkConfig = dataclasses.field(default_factory=links.LinkConfig)
     train_snr_db: tuple[float, float] = (0.0, 20.0)
+
+    RANGES: ClassVar = {"receiver_dim": "[1, inf)", "num_reals": "[0, inf)"}
 
     def validate(self, vocab_size: int) -> None:
         """Raises ValueError naming the first field that makes no sense."""

@@ -51,6 +51,11 @@ class Config:
     budget_weight: float = 2.0
     modality_price: float = 0.05
 
+    RANGES: ClassVar = {
+        **dict.fromkeys(("num_image_tokens", "num_audio_tokens"), "[1, inf)"),
+        **dict.fromkeys(("budget_weight", "modality_price"), "[0, inf)"),
+        **dict.fromkeys(("hash_seed", "early_layers"), "[0, inf)"),
+    }
     NAME: ClassVar[str] = "msao"
     PARTS: ClassVar[dict[str, str]] = {
         "encoder": r"\w+_encoder/.*",

@@ -40,6 +40,12 @@ class AlignmentConfig:
     num_features: int | None = None
     num_pooled: int | None = None
 
+    RANGES: ClassVar = {
+        "reconstruction": RECONSTRUCTIONS,
+        **dict.fromkeys(("contrastive_weight", "reconstruction_weight"), "[0, inf)"),
+        **dict.fromkeys(("num_features", "num_pooled"), "[1, inf)"),
+    }
+
 
 @dataclasses.dataclass
 class Config:
@@ -90,6 +96,11 @@ class Config:
     lora: lora_lib.LoraConfig = dataclasses.field(default_factory=lora_lib.LoraConfig)
     scoring: str = "answer"
 
+    RANGES: ClassVar = {
+        **dict.fromkeys(("num_image_tokens", "num_audio_tokens"), "[1, inf)"),
+        **dict.fromkeys(("num_video_tokens", "num_reals", "receiver_dim"), "[1, inf)"),
+        "receiver": ("residual", "plain", "mlp"),
+    }
     NAME: ClassVar[str] = "tokcom"
     PARTS: ClassVar[dict[str, str]] = {
         "encoder": r"\w+_encoder/.*",
