@@ -32,11 +32,14 @@ def refusal():
     ) as process:
         assert process.stdout.readline() == "ready\n"
 
-        def run(*argv):
-            request = {"script": "launch/serve_expert.py", "argv": argv, "environ": {}}
+        def ask(request):
             process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
             return json.loads(process.stdout.readline())
+
+        def run(*argv):
+            script = "launch/serve_expert.py"
+            return ask(ask({"script": script, "argv": argv, "environ": {}}))
 
         yield run
         process.stdin.close()
