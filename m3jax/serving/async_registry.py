@@ -53,6 +53,10 @@ class AsyncRegistry:
       connect_s: seconds for opening an endpoint; models are loaded meanwhile.
       retry_s: seconds for which a dead endpoint is left alone.
 
+    Attributes:
+      timeout_s: as given.
+      patience_s: seconds after which ``discover`` is done, whatever happens.
+
     Raises:
       ValueError: no endpoint.
       RuntimeError: the SDK is not installed.
@@ -71,7 +75,9 @@ class AsyncRegistry:
         ]
         if not self._connections:
             raise ValueError("there is no endpoint; name at least one")
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
+        # Opening, and closing what was there before.
+        self.patience_s = connect_s + connections.PATIENCE_S
         self._late: set[asyncio.Task] = set()
 
     async def __aenter__(self) -> "AsyncRegistry":
@@ -144,7 +150,7 @@ class AsyncRegistry:
         """
         names = self._check(experts, precision)
         messages = _messages(images, [self.descriptors[name] for name in names])
-        limit = self._timeout_s if timeout_s is None else timeout_s
+        limit = self.timeout_s if timeout_s is None else timeout_s
         start = time.monotonic()
         tasks = {
             name: asyncio.create_task(self._ask(name, *messages[name], precision))
@@ -202,12 +208,12 @@ class AsyncRegistry:
         return next((c for c in known if c.alive), known[0])
 
     async def _ask(
-        self, name: str, text: str, batch: int, precision: str | None
+        self, name: str, message: bytes, batch: int, precision: str | None
     ) -> Reply:
         start = time.monotonic()
         tokens, failure, reason = None, None, ""
         try:
-            tokens = await self._route(name).encode(name, text, batch, precision)
+            tokens = await self._route(name).encode(name, message, batch, precision)
         except connections.Dead as error:
             failure, reason = "dead", str(error)
         except calls.Refused as error:
@@ -219,14 +225,14 @@ class AsyncRegistry:
 
 def _messages(
     images: Any, asked: list[descriptors.Descriptor]
-) -> dict[str, tuple[str, int]]:
-    """For each expert the batch in base64 and its size; like batches written once."""
-    texts, messages = {}, {}
+) -> dict[str, tuple[bytes, int]]:
+    """For each expert its batch as ``codec`` writes it, like ones once; its size."""
+    written, messages = {}, {}
     for descriptor in asked:
         batch = calls.as_batch(images, descriptor)
-        if batch.shape not in texts:
-            texts[batch.shape] = codec.to_text(codec.encode(batch))
-        messages[descriptor.name] = (texts[batch.shape], len(batch))
+        if batch.shape not in written:
+            written[batch.shape] = codec.encode(batch)
+        messages[descriptor.name] = (written[batch.shape], len(batch))
     return messages
 
 

@@ -17,6 +17,10 @@ class Refused(ValueError):
     """A request that is answered with an error, in words for the caller."""
 
 
+class Busy(Refused):
+    """A request that would be answered later."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Limits:
     """What a server takes and keeps; the defaults suit experts of 64 x 64 images.
@@ -27,6 +31,7 @@ class Limits:
         one comes by handle.
       max_parallel: most calls that experts work on at once.
       max_waiting: most calls that wait for that; further ones are refused.
+      waiting_bytes: most bytes of images that are worked on or wait.
       store_bytes: bytes of answers kept to be fetched.
       store_items: most answers kept.
       store_seconds: how long an answer is kept.
@@ -38,7 +43,8 @@ class Limits:
     max_batch: int = 64
     max_inline_bytes: int = 16 << 10
     max_parallel: int = 4
-    max_waiting: int = 64
+    max_waiting: int = 512
+    waiting_bytes: int = 64 << 20
     store_bytes: int = 64 << 20
     store_items: int = 256
     store_seconds: float = 60.0
@@ -120,19 +126,28 @@ def parse(
     if unknown:
         raise Refused(f"unknown arguments: {', '.join(unknown):.200}")
     name = arguments.get("expert", next(iter(experts)) if len(experts) == 1 else None)
-    if not isinstance(name, str) or name not in experts:
-        raise Refused(f"no expert {name!r:.80}; there are {', '.join(sorted(experts))}")
     precision = arguments.get("precision")
-    if precision is not None and precision not in codec.PRECISIONS:
-        raise Refused(
-            f"precision is {precision!r:.80}; choose one of {codec.PRECISIONS}"
-        )
+    _check(name, precision, experts)
     if "image" not in arguments:
         raise Refused("image is missing: an array as base64 text")
-    most = input_bytes(experts, limits)
     try:
-        data = codec.from_text(arguments["image"], most)
-        images = codec.decode(data, most)
+        data = codec.from_text(arguments["image"], input_bytes(experts, limits))
+    except ValueError as error:
+        raise Refused(f"image: {error}") from error
+    return read(name, data, precision, experts, limits)
+
+
+def read(
+    name: Any,
+    data: bytes,
+    precision: Any,
+    experts: Mapping[str, descriptors.Descriptor],
+    limits: Limits,
+) -> Request:
+    """Checks a call whose images are a message of ``codec``; else as ``parse``."""
+    _check(name, precision, experts)
+    try:
+        images = codec.decode(data, input_bytes(experts, limits))
     except ValueError as error:
         raise Refused(f"image: {error}") from error
     images = as_batch(images, experts[name])
@@ -141,6 +156,17 @@ def parse(
             f"{len(images)} images in one call; at most {limits.max_batch} are taken"
         )
     return Request(name, images, precision)
+
+
+def _check(
+    name: Any, precision: Any, experts: Mapping[str, descriptors.Descriptor]
+) -> None:
+    if not isinstance(name, str) or name not in experts:
+        raise Refused(f"no expert {name!r:.80}; there are {', '.join(sorted(experts))}")
+    if precision is not None and precision not in codec.PRECISIONS:
+        raise Refused(
+            f"precision is {precision!r:.80}; choose one of {codec.PRECISIONS}"
+        )
 
 
 def as_batch(images: Any, descriptor: descriptors.Descriptor) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from m3jax.serving import calls, codec, descriptors, endpoints
 
 _MAX_PAGES = 100
-_PATIENCE_S = 10.0
+PATIENCE_S = 10.0
 """For a client to close; the SDK needs up to 6 s to end a process that will not."""
 
 
@@ -98,13 +98,13 @@ class Connection:
             self.problem = None
 
     async def encode(
-        self, name: str, text: str, batch: int, precision: str | None
+        self, name: str, message: bytes, batch: int, precision: str | None
     ) -> np.ndarray:
         """Tokens ``[B, L, D]`` of a batch, as float32.
 
         Args:
           name: of an expert of this endpoint.
-          text: the batch as ``codec`` writes it, in base64.
+          message: the batch as ``codec`` writes it.
           batch: number of images in it.
           precision: in what the tokens are to be sent.
 
@@ -119,17 +119,13 @@ class Connection:
         shape = (batch, *self.descriptors[name].output_shape)
         # No precision takes more than a float64 for each number.
         most = codec.HEADER_BYTES + 8 * math.prod(shape)
-        arguments = {"expert": name, "image": text}
-        if precision is not None:
-            arguments["precision"] = precision
-        result = await self._guarded(session.client.call_tool(calls.TOOL, arguments))
-        if result.is_error:
-            words = [part.text for part in result.content if part.type == "text"]
-            raise calls.Refused(" ".join(words)[:1000] or "refused without a word")
         try:
-            tokens = codec.decode(
-                await self._guarded(_take(session, result, most)), most
+            data = session.plain and await self._guarded(
+                session.plain.encode(name, message, precision, most)
             )
+            if not data:
+                data = await self._call(session, name, message, precision, most)
+            tokens = codec.decode(data, most)
         except calls.Refused:
             raise
         except ValueError as error:
@@ -141,11 +137,29 @@ class Connection:
             )
         return tokens.astype(np.float32, copy=False)
 
+    async def _call(
+        self,
+        session: endpoints.Session,
+        name: str,
+        message: bytes,
+        precision: str | None,
+        most: int,
+    ) -> bytes:
+        """The message of the tokens, by a call of the protocol's tool."""
+        arguments = {"expert": name, "image": codec.to_text(message)}
+        if precision is not None:
+            arguments["precision"] = precision
+        result = await self._guarded(session.client.call_tool(calls.TOOL, arguments))
+        if result.is_error:
+            words = [part.text for part in result.content if part.type == "text"]
+            raise calls.Refused(" ".join(words)[:1000] or "refused without a word")
+        return await self._guarded(_take(session, result, most))
+
     async def close(self) -> None:
         """Closes the endpoint; a process that was started for it ends."""
         self._stop.set()
         if self._task is not None:
-            await asyncio.wait({self._task}, timeout=_PATIENCE_S)
+            await asyncio.wait({self._task}, timeout=PATIENCE_S)
             self._task.cancel()  # does nothing to one that is done
 
     async def _hold(
@@ -160,7 +174,7 @@ class Connection:
         problem = "the connection was closed"
         try:
             if before is not None:
-                await asyncio.wait({before}, timeout=_PATIENCE_S)
+                await asyncio.wait({before}, timeout=PATIENCE_S)
             with anyio.fail_after(self._connect_s) as scope:
                 async with endpoints.connect(self.endpoint) as session:
                     await self._learn(session.client)
@@ -198,6 +212,10 @@ class Connection:
             if not stop.is_set():
                 self._mark_dead(stop, "the connection closed in mid-call")
             raise Dead(f"{self.endpoint}: the connection closed in mid-call") from error
+        except ConnectionError as error:
+            if not stop.is_set():
+                self._mark_dead(stop, str(error))
+            raise Dead(f"{self.endpoint}: {error}") from error
         except pydantic.ValidationError as error:
             raise Invalid(
                 f"{self.endpoint}: an answer that is not of the protocol"
@@ -236,7 +254,7 @@ async def _take(session: endpoints.Session, result: Any, most: int) -> bytes:
             handle = endpoints.handle_of(part.uri)
             if handle is None:
                 raise ValueError(f"a link to {part.uri!r:.80}, which is no array")
-            data = session.fetch and await session.fetch(handle, most)
+            data = session.plain and await session.plain.fetch(handle, most)
             if data:
                 return data
             contents = (await session.client.read_resource(part.uri)).contents

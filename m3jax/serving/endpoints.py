@@ -4,12 +4,11 @@ import contextlib
 import dataclasses
 import tempfile
 import urllib.parse
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, NamedTuple
 
-from m3jax.serving import guard, handlers, server
-
-Fetch = Callable[[str, int], Awaitable[bytes | None]]
+from m3jax.serving import guard, handlers, server, tls, web
+from m3jax.serving import plain as plain_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,13 +18,16 @@ class Http:
     Attributes:
       url: such as ``http://127.0.0.1:8000/mcp``.
       token: bearer token, if the server asks for one.
+      ca_file: PEM file of the only authorities that are trusted, for https; those of
+        this machine if None.
 
     Raises:
-      ValueError: no such URL.
+      ValueError: no such URL, or a file that cannot be used.
     """
 
     url: str
     token: str | None = dataclasses.field(default=None, repr=False)
+    ca_file: str | None = None
 
     def __post_init__(self):
         parts = urllib.parse.urlsplit(self.url)
@@ -33,6 +35,10 @@ class Http:
             raise ValueError(
                 f"url is {self.url!r}; give one such as http://127.0.0.1:8000/mcp"
             )
+        if self.ca_file is not None:
+            if parts.scheme != "https":
+                raise ValueError(f"ca_file is for https, but url is {self.url!r}")
+            tls.client_context(self.ca_file)
 
     def __str__(self) -> str:
         return self.url
@@ -85,12 +91,11 @@ class Session(NamedTuple):
 
     Attributes:
       client: ``mcp.Client`` of the SDK, connected.
-      fetch: ``(handle, max_bytes) -> message`` past the protocol, None if it is not
-        there; None where there is no such way.
+      plain: calls past the protocol; None where there is no such way.
     """
 
     client: Any
-    fetch: Fetch | None = None
+    plain: plain_lib.Plain | None = None
 
 
 @contextlib.asynccontextmanager
@@ -120,41 +125,23 @@ async def _connect_http(endpoint: Http) -> AsyncIterator[Session]:
 
     headers = {"Authorization": f"Bearer {endpoint.token}"} if endpoint.token else {}
     parts = urllib.parse.urlsplit(endpoint.url)
-    arrays = urllib.parse.urlunsplit((parts.scheme, parts.netloc, "", "", ""))
-    arrays += parts.path.removesuffix(server.PATH) + server.ARRAYS_PATH
+    base = urllib.parse.urlunsplit((parts.scheme, parts.netloc, "", "", ""))
+    base += parts.path.removesuffix(web.PATH)
+    trusted = True if endpoint.ca_file is None else tls.client_context(endpoint.ca_file)
     # No time limits here: callers have their own, and one that struck here would break
     # the connection for all of them. No redirects, which could carry the token away.
     async with httpx2.AsyncClient(
         headers=headers,
         timeout=None,
         follow_redirects=False,
+        verify=trusted,
         trust_env=not guard.is_loopback(parts.hostname),
     ) as http:
-
-        async def fetch(handle: str, max_bytes: int) -> bytes | None:
-            try:
-                return await _download(http, arrays + handle, max_bytes)
-            except httpx2.HTTPError:
-                return None
-
         transport = streamable_http.streamable_http_client(
             endpoint.url, http_client=http
         )
         async with mcp.Client(transport, cache=None) as client:
-            yield Session(client, fetch)
-
-
-async def _download(http: Any, url: str, max_bytes: int) -> bytes | None:
-    """The body behind a URL, None if it is not there."""
-    async with http.stream("GET", url) as response:
-        if response.status_code != 200:
-            return None
-        data = bytearray()
-        async for part in response.aiter_raw():
-            data += part
-            if len(data) > max_bytes:
-                raise ValueError(f"the answer is larger than {max_bytes} bytes")
-        return bytes(data)
+            yield Session(client, plain_lib.Plain(http, base))
 
 
 @contextlib.asynccontextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from m3jax.serving import calls, codec, descriptors, store
+from m3jax.serving import calls, codec, descriptors, store, workers
 
 ARRAYS = "m3jax://arrays/"
 """Before the handle of an answer that waits in the store: its URI."""
@@ -46,28 +46,33 @@ class Handlers:
       experts: of different names.
       limits: what is taken and kept.
 
+    Attributes:
+      limits: as given.
+      store: answers that wait to be fetched.
+      workers: run the experts.
+
     Raises:
       ValueError: no expert, or two of one name.
     """
 
     def __init__(self, experts: Sequence[descriptors.Expert], limits: calls.Limits):
-        import anyio
-
         self._experts = {expert.descriptor.name: expert for expert in experts}
         if not experts or len(self._experts) != len(experts):
             names = [expert.descriptor.name for expert in experts]
             raise ValueError(f"experts are {names}; give at least one, of unlike names")
-        self._limits = limits
-        self._limiter = anyio.CapacityLimiter(limits.max_parallel)
-        self._running = 0
+        self.limits = limits
+        self.workers = workers.Workers(
+            limits.max_parallel, limits.max_waiting, limits.waiting_bytes
+        )
         self.store = store.Store(
             limits.store_bytes, limits.store_items, limits.store_seconds
         )
 
     @property
     def described(self) -> dict[str, descriptors.Descriptor]:
-        """Descriptors of all experts, as they are now."""
-        return {name: expert.descriptor for name, expert in self._experts.items()}
+        """Descriptors of all experts that have one, as they are now."""
+        found = {name: _describe(name, ex) for name, ex in self._experts.items()}
+        return {name: described for name, described in found.items() if described}
 
     async def list_tools(self, context: Any, params: Any) -> Any:
         """The one tool."""
@@ -77,7 +82,7 @@ class Handlers:
             name=calls.TOOL,
             title="Encode images",
             description="Turns images into the tokens of a vision expert.",
-            input_schema=calls.schema(self.described, self._limits),
+            input_schema=calls.schema(self.described, self.limits),
             annotations=types.ToolAnnotations(
                 read_only_hint=True, idempotent_hint=True, open_world_hint=False
             ),
@@ -118,8 +123,8 @@ class Handlers:
 
         uri = params.uri
         name = uri.removeprefix(descriptors.EXPERTS)
-        if uri.startswith(descriptors.EXPERTS) and name in self._experts:
-            text = descriptors.to_json(self._experts[name].descriptor)
+        if uri.startswith(descriptors.EXPERTS) and name in self.described:
+            text = descriptors.to_json(self.described[name])
             found = types.TextResourceContents(
                 uri=uri, mime_type="application/json", text=text
             )
@@ -132,7 +137,7 @@ class Handlers:
             raise MCPError(
                 types.INVALID_PARAMS,
                 f"there is no resource {uri!r:.200}; an array is kept for "
-                f"{self._limits.store_seconds:g} s, less where many are asked for: "
+                f"{self.limits.store_seconds:g} s, less where many are asked for: "
                 "call the tool again",
                 {"uri": uri[:200]},
             ) from None
@@ -148,51 +153,44 @@ class Handlers:
                 f"there is no tool {params.name!r:.80}; there is {calls.TOOL!r}",
             )
         try:
-            asked = calls.parse(params.arguments or {}, self.described, self._limits)
-            return self._answer(asked.expert, *await self._run(asked))
+            asked = calls.parse(params.arguments or {}, self.described, self.limits)
+            return self._answer(asked.expert, *await self.run(asked))
         except calls.Refused as refusal:
             text = types.TextContent(type="text", text=str(refusal))
             return types.CallToolResult(content=[text], is_error=True)
 
-    async def _run(self, asked: calls.Request) -> tuple[tuple[int, ...], bytes]:
-        """Shape and message of the tokens; waits for its turn."""
-        import anyio.to_thread
+    async def run(self, asked: calls.Request) -> tuple[tuple[int, ...], bytes]:
+        """Shape and message of the tokens; waits for its turn.
 
-        if self._running >= self._limits.max_parallel + self._limits.max_waiting:
-            raise calls.Refused(
-                f"busy: {self._running} calls are under way; try again later"
-            )
-        self._running += 1
+        Raises:
+          calls.Busy: too many calls wait.
+          calls.Refused: the expert failed, or the precision cannot hold its tokens.
+        """
         try:
-            # A thread cannot be stopped, so a call that is cancelled while an expert
-            # works keeps its place: otherwise cancelled calls could pile up.
-            return await anyio.to_thread.run_sync(
+            return await self.workers.run(
                 functools.partial(_encode, self._experts[asked.expert], asked),
-                limiter=self._limiter,
+                asked.images.nbytes,
             )
-        except calls.Refused:
-            raise
-        except Exception as error:  # an expert's code may raise anything
-            _log.warning("expert %s failed", asked.expert, exc_info=True)
+        except workers.Failed as failed:
+            error = failed.__cause__
+            _log.warning("expert %s failed", asked.expert, exc_info=error)
             raise calls.Refused(
                 f"expert {asked.expert} failed ({type(error).__name__}); the log of its"
                 " server says more"
             ) from error
-        finally:
-            self._running -= 1
 
     def _answer(self, expert: str, shape: tuple[int, ...], data: bytes) -> Any:
         """The result of a call: the tokens, or a link to them, and what they are."""
         from mcp import types
 
         facts = {"expert": expert, "shape": list(shape), "num_bytes": len(data)}
-        if len(data) <= self._limits.max_inline_bytes:
+        if len(data) <= self.limits.max_inline_bytes:
             uri, where = f"{ARRAYS}inline", "inside"
             part = types.EmbeddedResource(type="resource", resource=_blob(uri, data))
         else:
             uri = ARRAYS + self._keep(data)
             where = f"at {uri}"
-            facts |= {"uri": uri, "expires_s": self._limits.store_seconds}
+            facts |= {"uri": uri, "expires_s": self.limits.store_seconds}
             part = types.ResourceLink(
                 type="resource_link",
                 uri=uri,
@@ -209,6 +207,15 @@ class Handlers:
             return self.store.put(data)
         except ValueError as error:
             raise calls.Refused(f"{error}; ask for fewer images in a call") from error
+
+
+def _describe(name: str, expert: descriptors.Expert) -> Any:
+    """The descriptor; None if the expert's code fails, whatever it raises."""
+    try:
+        return expert.descriptor
+    except BaseException:
+        _log.warning("expert %s has no descriptor", name, exc_info=True)
+        return None
 
 
 def _encode(

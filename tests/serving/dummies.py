@@ -14,7 +14,14 @@ import sys
 
 import numpy as np
 
-from m3jax.serving import async_registry, calls, descriptors, endpoints, server
+from m3jax.serving import (
+    async_registry,
+    calls,
+    descriptors,
+    endpoints,
+    over_http,
+    server,
+)
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -81,7 +88,7 @@ def main(transport, *names):
     if transport == "stdio":
         server.serve_stdio(served)
     else:
-        server.serve_http(served, port=0, started=lambda url: print(url, flush=True))
+        over_http.serve(served, port=0, started=lambda url: print(url, flush=True))
 
 
 if __name__ == "__main__":

@@ -168,9 +168,9 @@ def test_many_callers_share_one_opening(dummies, images):
             return hold(*args)
 
         connection._hold = count
-        text = codec.to_text(codec.encode(images))
+        message = codec.encode(images)
         tokens = await asyncio.gather(
-            *(connection.encode("sign", text, 3, None) for _ in range(10))
+            *(connection.encode("sign", message, 3, None) for _ in range(10))
         )
         await connection.close()
         return tokens

@@ -7,7 +7,16 @@ import socket
 import numpy as np
 import pytest
 
-from m3jax.serving import async_registry, codec, endpoints, guard, server
+from m3jax.serving import (
+    async_registry,
+    codec,
+    endpoints,
+    guard,
+    over_http,
+    plain,
+    server,
+    web,
+)
 
 mcp = pytest.importorskip("mcp")
 httpx2 = pytest.importorskip("httpx2")
@@ -19,7 +28,7 @@ def serving(served, work, **how):
     """``await work(url)`` while the server runs."""
 
     async def run():
-        async with server.running(served, **how) as (url, _):
+        async with over_http.running(served, **how) as (url, _):
             return await work(url)
 
     return asyncio.run(run())
@@ -56,31 +65,57 @@ def test_the_sdk_client_gets_exact_tokens(dummies, images):
         np.testing.assert_array_equal(tokens, expert.encode(images))
 
 
-def test_large_answers_are_fetched_as_plain_bytes(served, dummies, images, monkeypatch):
-    fetched = []
-    download = endpoints._download
+@pytest.fixture
+def without(monkeypatch):
+    """``without("encode")``: a server without that path; what else was asked."""
+    asked = []
+    ask = plain.Plain._ask
 
-    async def watch(*args):
-        fetched.append(await download(*args))
-        return fetched[-1]
+    def leave_out(*names):
+        async def watch(self, method, path, *args):
+            if path.split("/")[1] in names:
+                return 404, b""
+            asked.append(path)
+            return await ask(self, method, path, *args)
 
-    monkeypatch.setattr(endpoints, "_download", watch)
-    answer = serving(served, lambda url: reply(url, images))
-    expected = dummies.Dummy("chart", dummies.LARGE).encode(images)
-    np.testing.assert_array_equal(answer.tokens, expected)
-    assert fetched == [codec.encode(expected)]
+        monkeypatch.setattr(plain.Plain, "_ask", watch)
+        return asked
+
+    return leave_out
 
 
-def test_large_answers_are_read_as_resources_where_plain_bytes_are_not_served(
-    served, dummies, images, monkeypatch
+@pytest.mark.parametrize(
+    ("missing", "first"),
+    [((), "/encode/chart"), (("encode",), "/arrays/"), (("encode", "arrays"), None)],
+)
+def test_large_answers_come_by_the_shortest_way_there_is(
+    served, dummies, images, without, missing, first
 ):
-    async def missing(*_):
-        return None
-
-    monkeypatch.setattr(endpoints, "_download", missing)
+    asked = without(*missing)
     answer = serving(served, lambda url: reply(url, images))
     expected = dummies.Dummy("chart", dummies.LARGE).encode(images)
     np.testing.assert_array_equal(answer.tokens, expected)
+    assert len(asked) == (first is not None)
+    assert all(path.startswith(first) for path in asked)
+
+
+def test_plain_calls_keep_precision_and_tell_errors(dummies, images, without):
+    def fail(batch):
+        if len(batch) == 2:
+            raise RuntimeError("the password is x")
+
+    asked = without()
+    served = server.make_server([dummies.Dummy("sign", before=fail)])
+
+    async def work(url):
+        return [await reply(url, images[:n], precision="int8_rows") for n in (2, 3)]
+
+    failed, answer = serving(served, work)
+    assert failed.failure == "refused"
+    assert failed.reason.startswith("expert sign failed (RuntimeError)")
+    expected = codec.encode(dummies.Dummy("sign").encode(images), "int8_rows")
+    np.testing.assert_array_equal(answer.tokens, codec.decode(expected))
+    assert asked == ["/encode/sign?precision=int8_rows"] * 2
 
 
 @pytest.mark.parametrize("given", [None, "", "wrong", TOKEN[:-1], TOKEN + "x"])
@@ -98,7 +133,7 @@ def test_no_path_is_open_without_the_token(served):
     handle = served.store.put(b"tokens")
 
     async def work(url):
-        base = url.removesuffix(server.PATH)
+        base = url.removesuffix(web.PATH)
         found = {}
         async with httpx2.AsyncClient(trust_env=False) as http:
             for path in ("/mcp", "/arrays/" + handle, "/", "/other"):
@@ -119,14 +154,14 @@ def test_no_path_is_open_without_the_token(served):
 
 def test_beyond_loopback_a_token_is_required(served, images):
     with pytest.raises(ValueError, match="'0.0.0.0' is reached from beyond .*token"):
-        server.serve_http(served, "0.0.0.0", port=0)
+        over_http.serve(served, "0.0.0.0", port=0)
 
     async def work(url):
         port = url.rpartition(":")[2]
         local = f"http://127.0.0.1:{port}"
         return await reply(local, images), await reply(local, images, TOKEN)
 
-    refused, answer = serving(served, work, host="0.0.0.0", token=TOKEN)
+    refused, answer = serving(served, work, host="0.0.0.0", token=TOKEN, insecure=True)
     assert "callers need a bearer token" in refused
     assert answer.ok
 
@@ -141,10 +176,15 @@ def test_beyond_loopback_a_token_is_required(served, images):
 )
 def test_only_loopback_is_loopback(host, local):
     assert guard.is_loopback(host) == local
-    guard.check_exposure(host, TOKEN)
-    if not local:
-        with pytest.raises(ValueError, match="callers need a token"):
-            guard.check_exposure(host, None)
+    guard.check_exposure(host, TOKEN, encrypted=True)
+    guard.check_exposure(host, TOKEN, encrypted=False, insecure=True)
+    if local:
+        guard.check_exposure(host, None, encrypted=False)
+        return
+    with pytest.raises(ValueError, match="callers need a token"):
+        guard.check_exposure(host, None, encrypted=True)
+    with pytest.raises(ValueError, match="need TLS: give --tls_cert and --tls_key"):
+        guard.check_exposure(host, TOKEN, encrypted=False)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +226,7 @@ def test_a_body_over_the_limit_is_not_taken(served):
 @pytest.mark.parametrize("length", ["9" * 19, "9" * 30, "-1", "x"])
 def test_a_lie_about_the_length_ends_the_connection(served, length):
     async def work(url):
-        host, port = url.removeprefix("http://").removesuffix(server.PATH).split(":")
+        host, port = url.removeprefix("http://").removesuffix(web.PATH).split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         head = f"POST /mcp HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n"
         writer.write(head.encode())
@@ -240,8 +280,8 @@ def test_garbage_is_answered_and_survived(served, images, body):
 
 def test_a_taken_port_is_named(served):
     async def work(url):
-        port = int(url.split(":")[2].removesuffix(server.PATH))
-        async with server.running(served, port=port):
+        port = int(url.split(":")[2].removesuffix(web.PATH))
+        async with over_http.running(served, port=port):
             pass
 
     with pytest.raises(OSError, match="cannot listen at 127.0.0.1, port"):
@@ -255,7 +295,7 @@ def test_only_http_urls_are_taken(url):
 
 
 def test_answers_are_sent_without_waiting_for_more():
-    with server._listen("127.0.0.1", 0) as listener:
+    with over_http.listen("127.0.0.1", 0) as listener:
         with socket.create_connection(listener.getsockname()):
             accepted, _ = listener.accept()
             with accepted:

@@ -7,7 +7,15 @@ import time
 import numpy as np
 import pytest
 
-from m3jax.serving import async_registry, calls, descriptors, endpoints, server
+from m3jax.serving import (
+    async_registry,
+    calls,
+    descriptors,
+    endpoints,
+    over_http,
+    server,
+    web,
+)
 
 mcp = pytest.importorskip("mcp")
 
@@ -99,8 +107,8 @@ def test_a_server_killed_over_http_is_dead_and_then_started_anew(
         at_once = await found.encode(images, ["beside"])
         process.wait()
         served = server.make_server([dummies.Dummy("beside")])
-        port = int(url.split(":")[2].removesuffix(server.PATH))
-        async with server.running(served, port=port):
+        port = int(url.split(":")[2].removesuffix(web.PATH))
+        async with over_http.running(served, port=port):
             await asyncio.sleep(1.0)
             again = await found.encode(images)
         return first, at_once, again
@@ -135,22 +143,21 @@ def test_a_call_off_reaches_the_server_before_the_expert(dummies, images, gate):
     """Over HTTP: one call is worked on, one waits; that one is cancelled."""
     expert = dummies.Dummy("slow", before=lambda _: gate.wait(30))
     served = server.make_server([expert], calls.Limits(max_parallel=1))
-    handlers = served.protocol.get_request_handler("tools/call").handler.__self__
 
     async def work(found):
         first = asyncio.create_task(found.encode(images[0]))
         await until(lambda: len(expert.calls) == 1)
         second = asyncio.create_task(found.encode(images[:2]))
-        await until(lambda: handlers._running == 2)
+        await until(lambda: served.answers.workers.num_calls == 2)
         second.cancel()
         with pytest.raises(asyncio.CancelledError):
             await second
-        await until(lambda: handlers._running == 1)
+        await until(lambda: served.answers.workers.num_calls == 1)
         gate.set()
         return await first, await found.encode(images)
 
     async def body():
-        async with server.running(served) as (url, _):
+        async with over_http.running(served) as (url, _):
             where = [endpoints.Http(url)]
             async with async_registry.AsyncRegistry(where) as found:
                 return await work(found)

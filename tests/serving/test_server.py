@@ -276,6 +276,29 @@ def test_descriptors_are_read_when_asked(dummies):
     assert descriptors.from_json(ask(served, work)).link == link
 
 
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, ValueError])
+def test_an_expert_that_cannot_be_described_leaves_the_others_be(dummies, kind):
+    class Nameless(dummies.Dummy):
+        broken = False
+
+        @property
+        def descriptor(self):
+            if self.broken:
+                raise kind
+            return self.kept
+
+        @descriptor.setter
+        def descriptor(self, value):
+            self.kept = value
+
+    experts = [Nameless("chart"), dummies.Dummy("sign")]
+    served = server.make_server(experts)
+    experts[0].broken = True
+    result = call(served, expert="chart", image=message(GOOD))
+    assert result.content[0].text.startswith("no expert 'chart'; there are sign")
+    assert not call(served, expert="sign", image=message(GOOD)).is_error
+
+
 @pytest.mark.parametrize("names", [[], ["a", "a"]])
 def test_experts_need_unlike_names(dummies, names):
     with pytest.raises(ValueError, match="at least one, of unlike names"):
