@@ -142,7 +142,7 @@ def fit_moving_average(
             moving_average(series, 1, weight, mask) - values, valid
         )
     )(weights)
-    return weights[jnp.argmin(errors)]
+    return weights[jnp.argmin(errors)] + 0.0 * jnp.min(errors)  # NaN if one is
 
 
 def fit_autoregression(
@@ -225,6 +225,7 @@ def autoregression(
 
 def _observed(series, mask):
     """The series with zeros where it was not observed, and where it was."""
+    numbers.require_some(series, "series")
     series = numbers.as_float(series)
     if mask is None:
         return series, jnp.ones(series.shape, bool)

@@ -69,6 +69,8 @@ def project_conflicting(gradients: base.Params) -> base.Params:
 
 def _scaled(gradients: base.Params) -> tuple[base.Params, base.Array]:
     """Gradients of sizes about 1, and the powers of two ``[S]`` that made them so."""
+    for leaf in jax.tree.leaves(gradients):
+        numbers.require_some(leaf, "gradients")
     gradients = jax.tree.map(numbers.as_float, gradients)
     peaks = [
         numbers.peak(g.reshape(g.shape[0], -1), axis=1)

@@ -209,7 +209,7 @@ def powers(
       [0.89, 0.11]
     """
     loads, bandwidths, gains, total = numbers.as_floats(loads, bandwidths, gains, total)
-    has_band = bandwidths > 0.0
+    has_band = (bandwidths > 0.0) & (bandwidths < jnp.inf)
     band = jnp.where(has_band, bandwidths, 1.0)
     snr = jnp.where(has_band, gains / band * total, 0.0)
     feasible = _is_feasible(loads / band, snr, total)
@@ -251,6 +251,7 @@ def _can_send(work: base.Array, snr: base.Array) -> base.Array:
 
 def _normalise(work: base.Array, snr: base.Array, total: base.Array) -> _Problem:
     """Work over the greatest, and the SNR that the whole budget gives each."""
+    numbers.require_some(work, "loads")
     has_budget = (total > 0.0) & (total < jnp.inf)
     active = _can_send(work, snr) & has_budget
     greatest = jnp.max(jnp.where(active, work, 0.0))

@@ -78,6 +78,23 @@ def host_float(x: Any) -> Any:
     return x
 
 
+def require_some(x: base.Array, name: str, axis: int = 0) -> None:
+    """Refuses an array without elements along an axis.
+
+    Args:
+      x: any array.
+      name: its name in the message.
+      axis: along which something must be.
+
+    Raises:
+      ValueError: if nothing is.
+    """
+    if jnp.shape(x)[axis] == 0:
+        raise ValueError(
+            f"{name} is empty, of shape {list(jnp.shape(x))}; give one element or more."
+        )
+
+
 def unit_scale(peak: base.Array) -> base.Array:
     """The power of two that brings a size near 1.
 
@@ -96,7 +113,7 @@ def unit_scale(peak: base.Array) -> base.Array:
       >>> unit_scale(jnp.array([3.0, 0.0, 2.0**100])).tolist() == [0.25, 1.0, 2.0**-101]
       True
     """
-    peak = lax.stop_gradient(peak)
+    peak = lax.stop_gradient(as_float(peak))
     known = (peak > 0.0) & (peak < jnp.inf)
     most = jnp.finfo(peak.dtype).maxexp - 2
     exponent = jnp.frexp(jnp.where(known, peak, 0.5))[1]

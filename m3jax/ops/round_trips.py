@@ -94,6 +94,7 @@ def seconds(trips: Trips, bandwidths: base.Array) -> base.Array:
       [3.5]
     """
     curve, possible = make_curve(trips, 1.0)
+    bandwidths = numbers.as_float(bandwidths)
     has_band = bandwidths > 0.0
     band = jnp.where(has_band, bandwidths, 1.0)
     return jnp.where(has_band & possible, at(curve, band), jnp.inf)
@@ -163,6 +164,7 @@ def feasible_part(
       The three in floats of one type, and whether there is a band and everybody with
       tokens has a link.
     """
+    numbers.require_some(loads, "loads")
     loads, total, *leaves = numbers.as_floats(loads, total, *trips)
     trips = Trips(*leaves)
     has_band = (total > 0.0) & (total < jnp.inf)

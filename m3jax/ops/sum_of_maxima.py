@@ -114,7 +114,7 @@ def sum_of_maxima(
         latencies=latencies,
         block_s=block_s,
         value=value,
-        price=stop(jnp.sum(shares * marginals) / total),
+        price=stop(jnp.sum(shares * marginals) / jnp.where(has_band, total, 1.0)),
         weights=stop(weights),
         gap=stop(jnp.where(feasible, gap, jnp.inf)),
         residual=stop(residual),
@@ -146,8 +146,10 @@ def lower_bound(
     Returns:
       Scalar, seconds.
     """
+    numbers.require_some(loads, "loads")
+    loads, total, weights = numbers.as_floats(loads, total, weights)
     curve, _ = round_trips.make_curve(trips, total)
-    loads = jnp.asarray(loads, curve.fixed.dtype)
+    known = jnp.sum(loads) + jnp.sum(weights) + total  # NaN if one of them is
     weights = jnp.where(loads > 0.0, weights, 0.0)
     whole = jnp.sum(weights, axis=1, keepdims=True)
     weights = weights / jnp.where(whole > 0.0, whole, 1.0)
@@ -160,7 +162,8 @@ def lower_bound(
         return jnp.log(first) - log_shares
 
     found = equal_levels.equalise(log_marginals, weighed & jnp.any(loads > 0, axis=0))
-    return _tangent_bound(loads, curve, found.shares, weights)[0]
+    bound = _tangent_bound(loads, curve, found.shares, weights)[0]
+    return jnp.where(jnp.isnan(known), jnp.nan, bound)
 
 
 def _tangent_bound(loads, curve, shares, weights):
