@@ -220,7 +220,14 @@ ROWS = [
     Row(losses.score_answers, (LOGITS, LABELS)),
     Row(losses.answer_log_likelihood, (LOGITS, LABELS)),
     Row(losses.score_first_words, (LOGITS, LABELS)),
-    Row(losses.bag_of_words, (TABLE, MASK, LABELS[0, :2], MASK[:2]), mask=1, inf="any", ninf="any", skip="all_masked"),
+    Row(
+        losses.bag_of_words,
+        (TABLE, MASK, LABELS[0, :2], MASK[:2]),
+        mask=1,
+        inf="any",
+        ninf="any",
+        skip="all_masked",
+    ),
     Row(masks.keep, (TABLE, MASK), mask=1),
     Row(masks.masked_mean, (TABLE, MASK), mask=1),
     Row(masks.masked_mean_square, (TABLE, MASK), mask=1, grad="zero"),
@@ -400,13 +407,18 @@ EXEMPT = {
 }
 
 
-# What takes more than a second, to compile its solver: with the slow tests only.
+# What takes half a second and more to compile: slow tests only.
 SLOW = {
     "fair_round_trips.fair_bandwidths",
     "latency_split.bandwidths",
     "latency_split.fair_bandwidths",
     "latency_split.powers",
+    "m3jax.ops.bayesian.acquisition.log_expected_improvement",
+    "m3jax.ops.gradient_surgery.project_conflicting",
+    "m3jax.ops.kalman.filter",
+    "m3jax.ops.round_trips.needed_bandwidths",
     "m3jax.ops.sum_of_maxima.lower_bound",
+    "m3jax.ops.water_filling.powers",
     "mixtures.fit",
     "sum_of_maxima.sum_of_maxima",
 }
