@@ -114,6 +114,7 @@ class ARQ:
         Returns:
           ``Expected``, scalars, differentiable by the failures.
         """
+        numbers.require_some(failures, "failures")
         failures = numbers.as_float(failures)
         reached = jnp.concatenate([jnp.ones_like(failures[:1]), failures[:-1]])
         transmissions = jnp.sum(reached)

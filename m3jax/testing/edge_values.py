@@ -20,7 +20,6 @@ takes elements away, eager and under ``jit``. The rule: the right value, or one 
 import dataclasses
 import functools
 import inspect
-import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -29,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from m3jax.testing import edge_arguments as edges
+from m3jax.testing import edge_outcomes as outcomes
 
 VALUES = {
     "nan": float("nan"),
@@ -44,8 +44,6 @@ DTYPES = ("int32", "uint8", "uint32", "bool", "float16", "bfloat16", "float64")
 """Types that an argument is handed over in; float64 with 64-bit JAX enabled."""
 
 SIZES = ("empty", "one", "all_masked")
-
-_EXTERNAL = (f"{jax.__name__}/", "jaxlib/", "numpy/")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,43 +148,24 @@ def _check_value(row, compiled, position: int, edge: str, value: float, quick: b
     label = f"{_short(row)}(arg {position} = {edge})"
     expected = getattr(row, edge)
     refused = isinstance(expected, str) and expected == "error"
-    fast = _call(row, compiled, args, position, label)
-    eager = _call(row, row.fn, args, position, label) if refused or not quick else fast
+    fast = outcomes.call(compiled, args, position, label)
+    eager = (
+        outcomes.call(row.fn, args, position, label) if refused or not quick else fast
+    )
     if refused:
-        assert isinstance(eager, Exception), f"{label}: no error, but {_show(eager)}."
-        broken = isinstance(fast, Exception) or _any(np.isnan, fast)
-        assert broken, f"{label}, compiled: no error and no NaN, but {_show(fast)}."
-        return
-    _check_expected(fast, expected, f"{label}, compiled")
-    if isinstance(eager, Exception):  # the value is known, so it is refused
-        _check_expected(eager, expected, label)
-    else:
-        _check_equal(fast, eager, 1e-4, f"{label}: compiled differs from eager")
-
-
-def _check_expected(out: Any, expected: Any, label: str) -> None:
-    if isinstance(out, Exception):
-        assert isinstance(expected, str) and expected in ("nan", "lost", "any"), (
-            f"{label}: {type(out).__name__}: {out}"
+        assert isinstance(eager, Exception), (
+            f"{label}: no error, but {outcomes.show(eager)}."
+        )
+        broken = isinstance(fast, Exception) or outcomes.contains(np.isnan, fast)
+        assert broken, (
+            f"{label}, compiled: no error and no NaN, but {outcomes.show(fast)}."
         )
         return
-    rules = {
-        "any": lambda: True,
-        "nan": lambda: _any(np.isnan, out),
-        "lost": lambda: _any(lambda leaf: ~np.isfinite(leaf), out),
-        "number": lambda: not _any(np.isnan, out),
-        "finite": lambda: not _any(lambda leaf: ~np.isfinite(leaf), out),
-    }
-    if isinstance(expected, str):
-        rule = rules[expected]
-        assert rule(), f"{label}: expected {expected}, {_show(out)}."
-    elif callable(expected):
-        assert np.all(expected(out)), f"{label}: {_show(out)}."
-    elif np.ndim(expected) == 0 and not isinstance(expected, tuple):
-        same = [_is_close(leaf, expected, 1e-4) for leaf in _leaves(out)]
-        assert all(same), f"{label}: {_show(out)}, not {expected}."
+    outcomes.check_expected(fast, expected, f"{label}, compiled")
+    if isinstance(eager, Exception):  # the value is known, so it is refused
+        outcomes.check_expected(eager, expected, label)
     else:
-        _check_equal(out, expected, 1e-4, f"{label}: not the declared limit")
+        outcomes.check_equal(fast, eager, 1e-4, f"{label}: compiled differs from eager")
 
 
 def _check_dtypes(row: Row, compiled, position: int, dtypes: tuple[str, ...]) -> None:
@@ -201,21 +180,21 @@ def _check_dtypes(row: Row, compiled, position: int, dtypes: tuple[str, ...]) ->
         if pair is None:
             return
         given, as_float = pair
-        out = _call(row, jax.jit(row.fn), given, position, label)
-        if not isinstance(out, Exception):  # one clear error, which `_call` has checked
-            wanted = _call(row, compiled, as_float, position, f"{label}, in float32")
-            _check_equal(out, wanted, _precision(name), label)
+        out = outcomes.call(jax.jit(row.fn), given, position, label)
+        if not isinstance(out, Exception):  # one clear error, which `call` has checked
+            wanted = outcomes.call(compiled, as_float, position, f"{label}, in float32")
+            outcomes.check_equal(out, wanted, _precision(name), label)
 
 
 def _check_float64(row: Row, compiled, position: int, label: str) -> None:
-    wanted = _call(row, compiled, row.args, position, label)
+    wanted = outcomes.call(compiled, row.args, position, label)
     with jax.enable_x64(True):
         args = edges.widen(row.args)
-        out = _call(row, jax.jit(row.fn), args, position, label)
-        eager = _call(row, row.fn, args, position, label)
-        _check_equal(out, eager, 1e-6, f"{label}: compiled differs from eager")
+        out = outcomes.call(jax.jit(row.fn), args, position, label)
+        eager = outcomes.call(row.fn, args, position, label)
+        outcomes.check_equal(out, eager, 1e-6, f"{label}: compiled differs from eager")
     if not isinstance(out, Exception):
-        _check_equal(out, wanted, 1e-3, label)
+        outcomes.check_equal(out, wanted, 1e-3, label)
 
 
 def _check_sizes(row: Row, compiled, position: int) -> None:
@@ -227,8 +206,10 @@ def _check_sizes(row: Row, compiled, position: int) -> None:
             continue
         args = edges.shorten(row.args, length, size)
         label = f"{_short(row)}(arg {position}: {name})"
-        out = _call(row, compiled, args, position, label)
-        assert name == "empty" or not _any(np.isnan, out), f"{label}: {_show(out)}."
+        out = outcomes.call(compiled, args, position, label)
+        assert name == "empty" or not outcomes.contains(np.isnan, out), (
+            f"{label}: {outcomes.show(out)}."
+        )
 
 
 def _check_mask(row: Row, compiled, quick: bool) -> None:
@@ -239,15 +220,19 @@ def _check_mask(row: Row, compiled, quick: bool) -> None:
     clean = edges.replace(row.args, row.mask, jnp.asarray(hidden))
     spoilt = edges.poke(clean, position, np.nan, np.argwhere(~hidden)[0])
     label = f"{_short(row)}(arg {position}: masked NaN)"
-    wanted = _call(row, compiled, clean, position, label)
+    wanted = outcomes.call(compiled, clean, position, label)
     # XLA may turn a product with a mask into a choice, so compiled is not all.
     for fn in (compiled,) if quick else (compiled, row.fn):
-        _check_equal(_call(row, fn, spoilt, position, label), wanted, 1e-4, label)
+        outcomes.check_equal(
+            outcomes.call(fn, spoilt, position, label), wanted, 1e-4, label
+        )
     if "all_masked" in row.skip.split():
         return
     nothing = edges.replace(row.args, row.mask, jnp.zeros_like(mask))
     label = f"{_short(row)}(all masked)"
-    _check_expected(_call(row, compiled, nothing, row.mask, label), "finite", label)
+    outcomes.check_expected(
+        outcomes.call(compiled, nothing, row.mask, label), "finite", label
+    )
 
 
 def _check_gradients(row: Row) -> None:
@@ -261,73 +246,14 @@ def _check_gradients(row: Row) -> None:
         for position in row.positions:
             args = edges.poke(row.args, position, VALUES[edge])
             found = gradient(*args)
-            bad = _any(lambda leaf: ~np.isfinite(leaf), found)
-            assert not bad, f"{_short(row)}(arg {position} = {edge}): {_show(found)}."
-
-
-def _call(row: Row, fn, args: tuple, position: int, label: str) -> Any:
-    """The output, or the clear error that came instead."""
-    before = jax.config.jax_traceback_filtering
-    jax.config.update("jax_traceback_filtering", "off")  # shows who raised
-    try:
-        return jax.block_until_ready(fn(*args))
-    except Exception as error:
-        _check_clear(row, error, position, label)
-        return error
-    finally:
-        jax.config.update("jax_traceback_filtering", before)
-
-
-def _check_clear(row: Row, error: Exception, position: int, label: str) -> None:
-    raw = f"{label}: {type(error).__name__}, not a clear error: {error}"
-    assert isinstance(error, (ValueError, TypeError)), raw
-    trace = error.__traceback__
-    while trace.tb_next:
-        trace = trace.tb_next
-    file = trace.tb_frame.f_code.co_filename
-    assert not any(f"site-packages/{part}" in file for part in _EXTERNAL), raw
-    names = list(inspect.signature(row.fn).parameters)
-    name = names[position] if position < len(names) else ""
-    words = [name, name.replace("_", " ")]
-    named = any(re.search(rf"\b{re.escape(word)}\b", str(error)) for word in words)
-    assert name and named, f"{label}: the error does not name {name}: {error}"
-
-
-def _check_equal(out: Any, wanted: Any, rtol: float, label: str) -> None:
-    if isinstance(out, Exception) or isinstance(wanted, Exception):
-        kinds = type(out).__name__, type(wanted).__name__
-        assert type(out) is type(wanted), f"{label}: {kinds[0]} {out}, {kinds[1]}."
-        return
-    pairs = list(zip(_leaves(out), _leaves(wanted), strict=True))
-    same = all(_is_close(a, b, rtol) for a, b in pairs)
-    assert same, f"{label}: {_show(out)}, wanted {_show(wanted)}."
-
-
-def _is_close(a: np.ndarray, b: Any, rtol: float) -> bool:
-    a, b = np.asarray(a), np.asarray(b)
-    if not np.issubdtype(b.dtype, np.inexact):
-        return bool(np.all(a == b))
-    finite = np.abs(b[np.isfinite(b)])
-    atol = 0.1 * rtol * float(finite.max(initial=0.0))
-    with np.errstate(all="ignore"):
-        return bool(np.allclose(a, b, rtol, atol, equal_nan=True))
-
-
-def _leaves(tree: Any) -> list[np.ndarray]:
-    return [np.asarray(x) for x in jax.tree.leaves(tree) if not edges.is_key(x)]
+            bad = outcomes.contains(lambda leaf: ~np.isfinite(leaf), found)
+            assert not bad, (
+                f"{_short(row)}(arg {position} = {edge}): {outcomes.show(found)}."
+            )
 
 
 def _floats(tree: Any) -> list:
     return [x for x in jax.tree.leaves(tree) if edges.is_float(x)]
-
-
-def _any(test, tree: Any) -> bool:
-    with np.errstate(all="ignore"):
-        return any(
-            bool(np.any(test(leaf)))
-            for leaf in _leaves(tree)
-            if np.issubdtype(leaf.dtype, np.inexact) or leaf.dtype.name == "bfloat16"
-        )
 
 
 def _precision(name: str) -> float:
@@ -337,10 +263,3 @@ def _precision(name: str) -> float:
 
 def _short(row: Row) -> str:
     return row.covers.split(".")[-1]
-
-
-def _show(out: Any) -> str:
-    if isinstance(out, Exception):
-        return f"gave {type(out).__name__}: {out}"
-    shown = [np.array2string(leaf, precision=4, threshold=8) for leaf in _leaves(out)]
-    return "gave " + ", ".join(" ".join(text.split()) for text in shown[:4])
