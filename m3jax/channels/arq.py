@@ -193,7 +193,8 @@ def chase(
       Failures ``[K]``.
     """
     _check_count(max_transmissions)
-    return jax.vmap(block_error_fn)(snr * jnp.arange(1, max_transmissions + 1))
+    copies = jnp.arange(1, max_transmissions + 1)
+    return jax.vmap(block_error_fn)(numbers.as_float(snr) * copies)
 
 
 def chase_rayleigh(
