@@ -33,7 +33,7 @@ def as_float(x: Any, least: Any = None) -> base.Array:
 
     Example:
       >>> as_float(28_000_000_000).item(), as_float(jnp.uint8(3)).dtype.name
-      (28000001024.0, 'float32')
+      (28000000000.0, 'float32')
     """
     x = jnp.asarray(host_float(x))
     if not jnp.issubdtype(x.dtype, jnp.inexact):
