@@ -114,7 +114,7 @@ def modulate(llrs: base.Array, order: int) -> SoftSymbols:
       [0.71, 0.0, 0.5]
     """
     num_bits, axes = modulation.bits_per_symbol(order), modulation.num_axes(order)
-    llrs = numbers.as_float(llrs)
+    llrs = numbers.as_float(llrs, least=jnp.float32)  # as complex numbers are
     if llrs.shape[-1:] != (num_bits,):
         raise ValueError(
             f"QAM of order {order} takes {num_bits} LLRs per symbol on the last axis, "

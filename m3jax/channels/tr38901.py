@@ -212,7 +212,7 @@ class Scenario:
           >>> round(float(UMA.los_probability(100.0)), 3)
           0.348
         """
-        distance = numbers.as_float(distance)
+        distance = numbers.as_float(distance, least=jnp.float32)
         near = 18.0 / jnp.maximum(distance, 18.0)
         p = near + jnp.exp(-distance / self.los_decay) * (1.0 - near)
         p = jnp.minimum(p * (1.0 + self._over_roofs(distance, user_height)), 1.0)
@@ -264,7 +264,8 @@ class Scenario:
         """d'_BP along the ground, metres, where the slope turns to 40 dB per decade."""
         above_base = self.base_height - environment_height
         above_user = user_height - environment_height
-        return 4.0 * above_base * above_user * carrier.value / _LIGHT_SPEED
+        hertz = numbers.as_float(carrier.value, least=jnp.float32)
+        return 4.0 * above_base * above_user * hertz / _LIGHT_SPEED
 
     def shadowing_std(self, los: base.Array) -> quantities.Db:
         """Standard deviation of shadowing for line-of-sight states ``los``."""
@@ -320,7 +321,7 @@ class Scenario:
 
 def _gigahertz(carrier: quantities.Hertz) -> base.Array:
     quantities.require(carrier, quantities.Hertz, "carrier")
-    return carrier.value / 1e9
+    return numbers.as_float(carrier.value, least=jnp.float32) / 1e9
 
 
 UMI = Scenario(

@@ -53,6 +53,7 @@ def allocate_power(
       >>> allocate(importance, mask, jnp.inf).tolist()
       [1.5, 0.5, 0.0]
     """
+    numbers.require_some(importance, "importance")
     mask = jnp.asarray(mask).astype(bool)
     weights = _relative(importance, mask)
     roots = jnp.sqrt(jnp.maximum(weights, _LEAST_IMPORTANCE))

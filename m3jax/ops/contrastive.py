@@ -191,6 +191,7 @@ def literal_info_nce(cosines: base.Array, temperature: float = 0.01) -> base.Arr
     Returns:
       Scalar; equal to ``info_nce(cosines / T)`` while it is finite.
     """
+    cosines = numbers.as_float(cosines, least=jnp.float32)
     weights = jnp.exp(cosines / temperature)
     return -jnp.mean(jnp.log(jnp.diagonal(weights) / jnp.sum(weights, axis=1)))
 

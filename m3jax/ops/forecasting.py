@@ -226,7 +226,7 @@ def autoregression(
 def _observed(series, mask):
     """The series with zeros where it was not observed, and where it was."""
     numbers.require_some(series, "series")
-    series = numbers.as_float(series)
+    series = numbers.as_float(series, least=jnp.float32)
     if mask is None:
         return series, jnp.ones(series.shape, bool)
     if jnp.shape(mask) != series.shape:

@@ -66,7 +66,8 @@ def cast(args: tuple, position: int, name: str) -> tuple[tuple, tuple] | None:
         if name in LARGE:
             array = np.array(np.round(array if name == "int32" else np.abs(array)))
             array[(0,) * array.ndim] = LARGE[name]
-        return array.astype(jnp.dtype(name))
+        with np.errstate(over="ignore"):
+            return array.astype(jnp.dtype(name))
 
     turned = jax.tree.map(turn, args[position])
     given = jax.tree.map(jnp.asarray, turned)

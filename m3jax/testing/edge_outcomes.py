@@ -32,7 +32,8 @@ def call(fn: Callable[..., Any], args: tuple, position: int, label: str) -> Any:
     before = jax.config.jax_traceback_filtering
     jax.config.update("jax_traceback_filtering", "off")  # shows who raised
     try:
-        return jax.block_until_ready(fn(*args))
+        with np.errstate(all="ignore"):  # constants beyond half precision
+            return jax.block_until_ready(fn(*args))
     except Exception as error:
         _check_clear(fn, error, position, label)
         return error
