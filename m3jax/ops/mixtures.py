@@ -118,6 +118,8 @@ def fit(
       [0.333, 0.667]
     """
     members = jnp.asarray(members)
+    log_probs = numbers.as_float(log_probs, least=jnp.float32)
+    row_weights = numbers.as_float(row_weights).astype(log_probs.dtype)
     top = jnp.max(jnp.where(members, log_probs, -jnp.inf), axis=-1, keepdims=True)
     top = jnp.where(jnp.isfinite(top), top, 0.0)
     scaled = jnp.exp(jnp.where(members, log_probs - top, -jnp.inf))

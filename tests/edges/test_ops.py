@@ -250,7 +250,7 @@ ROWS = [
         (0, 1),
         "mixtures.fit",
         inf="nan",
-        skip="empty",
+        skip="empty one float64",
     ),
     Row(numbers.as_float, (X,)),
     Row(numbers.as_floats, (X, Y), (0, 1)),
