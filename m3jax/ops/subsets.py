@@ -101,6 +101,7 @@ def sums(values: base.Array) -> base.Array:
       >>> sums(jnp.array([1.0, 10.0])).tolist()
       [0.0, 1.0, 10.0, 11.0]
     """
+    values = numbers.as_float(values)
     table = jnp.zeros((*values.shape[:-1], 1), values.dtype)
     for i in range(_checked(values)):
         table = jnp.concatenate([table, table + values[..., i, None]], axis=-1)

@@ -50,11 +50,11 @@ def _check_clear(fn, error: Exception, position: int, label: str) -> None:
     file = trace.tb_frame.f_code.co_filename
     assert not any(part in file for part in _EXTERNAL), raw
     names = list(inspect.signature(fn).parameters)
-    name = names[position] if position < len(names) else ""
-    words = [name, name.replace("_", " ")]
+    # By the argument's own name, or that of one that shares its axis.
+    words = [word for name in names for word in (name, name.replace("_", " "))]
     text = str(error).lower()
     named = any(re.search(rf"\b{re.escape(word.lower())}\b", text) for word in words)
-    assert name and named, f"{label}: the error does not name {name}: {error}"
+    assert named, f"{label}: the error does not name {names[position]}: {error}"
 
 
 def check_expected(out: Any, expected: Any, label: str) -> None:
