@@ -21,6 +21,7 @@ from jax.scipy import special
 
 from m3jax import base
 from m3jax.channels import capacity
+from m3jax.ops import numbers
 
 _LEAST_SNR = 1e-12
 
@@ -100,6 +101,7 @@ class ARQ:
 
     def seconds(self, transmissions: base.Array) -> base.Array:
         """Seconds from the start of the first to the end of the last transmission."""
+        transmissions = numbers.as_float(transmissions)
         waits = (transmissions - 1) * self.feedback_slots
         return self.slot_seconds * (transmissions * self.transmission_slots + waits)
 
@@ -112,13 +114,16 @@ class ARQ:
         Returns:
           ``Expected``, scalars, differentiable by the failures.
         """
+        numbers.require_some(failures, "failures")
+        failures = numbers.as_float(failures)
         reached = jnp.concatenate([jnp.ones_like(failures[:1]), failures[:-1]])
         transmissions = jnp.sum(reached)
         delivered = 1.0 - failures[-1]
         count = jnp.arange(1, failures.shape[0] + 1)
         ended = jnp.sum((reached - failures) * self.seconds(count))
-        safe = jnp.where(delivered > 0.0, delivered, 1.0)
-        latency = jnp.where(delivered > 0.0, ended / safe, self.seconds(count[-1]))
+        never = delivered <= 0.0
+        safe = jnp.where(never, 1.0, delivered)
+        latency = jnp.where(never, self.seconds(count[-1]), ended / safe)
         occupied = self.seconds(transmissions) + self.slot_seconds * self.feedback_slots
         return Expected(
             transmissions=transmissions,
@@ -144,8 +149,9 @@ class ARQ:
         Returns:
           ``Outcome``, without gradient.
         """
+        failures = numbers.as_float(failures)
         draw = jax.random.uniform(key, (*shape, 1), failures.dtype)
-        failed = draw < failures
+        failed = ~(draw >= failures)  # NaN delivers nothing
         again = jnp.sum(failed[..., :-1], axis=-1, dtype=jnp.int32)
         return Outcome(1 + again, ~failed[..., -1], self.seconds(1 + again))
 
@@ -161,6 +167,7 @@ def repeated(block_error: base.Array, max_transmissions: int) -> base.Array:
       Failures ``[K]``.
     """
     _check_count(max_transmissions)
+    block_error = numbers.as_float(block_error)
     return jnp.cumprod(jnp.broadcast_to(block_error, (max_transmissions,)))
 
 
@@ -186,7 +193,8 @@ def chase(
       Failures ``[K]``.
     """
     _check_count(max_transmissions)
-    return jax.vmap(block_error_fn)(snr * jnp.arange(1, max_transmissions + 1))
+    copies = jnp.arange(1, max_transmissions + 1)
+    return jax.vmap(block_error_fn)(numbers.as_float(snr) * copies)
 
 
 def chase_rayleigh(

@@ -21,6 +21,7 @@ import numpy as np
 
 from m3jax import base
 from m3jax.channels import modulation, noise, soft_bits
+from m3jax.ops import numbers
 
 _LN2 = math.log(2.0)
 # The trapezoidal rule: for smooth functions under a Gaussian nothing is better.
@@ -58,7 +59,7 @@ def bit_information(snr: base.Array, order: int) -> BitInformation:
       >>> round(float(found.mean), 2)  # of 4 bits; log2(11) is 3.46
       3.16
     """
-    snr = jnp.asarray(snr, jnp.result_type(float, snr))
+    snr = numbers.as_float(snr, least=jnp.float32)
     no = noise.noise_power(jnp.maximum(snr, 1e-12))
     # exp(-t^2): t is the noise on an axis in units of sqrt(no), of variance 1/2.
     spread = jnp.sqrt(jnp.maximum(no, 1e-30))

@@ -11,7 +11,7 @@ import math
 import jax.numpy as jnp
 
 from m3jax import base
-from m3jax.ops import exponential_integral, masks
+from m3jax.ops import exponential_integral, masks, numbers
 
 _LN2 = math.log(2.0)
 _LEAST_SNR = 1e-12
@@ -33,7 +33,7 @@ def shannon(snr: base.Array) -> base.Array:
       >>> float(shannon(3.0))
       2.0
     """
-    return jnp.log1p(snr) / _LN2
+    return jnp.log1p(numbers.as_float(snr)) / _LN2
 
 
 def shannon_snr(rate: base.Array) -> base.Array:
@@ -45,7 +45,7 @@ def shannon_snr(rate: base.Array) -> base.Array:
     Returns:
       Linear SNR.
     """
-    return jnp.expm1(_LN2 * rate)
+    return jnp.expm1(_LN2 * numbers.as_float(rate))
 
 
 def ergodic(snr: base.Array, h: base.Array) -> base.Array:
@@ -84,7 +84,7 @@ def ergodic_rayleigh(snr: base.Array) -> base.Array:
       >>> round(float(ergodic_rayleigh(10.0)), 3)  # log2(11) is 3.459
       2.907
     """
-    snr = jnp.asarray(snr, jnp.result_type(float, snr))
+    snr = numbers.as_float(snr)
     usable = jnp.clip(snr, _LEAST_SNR, _MOST_SNR)
     rate = exponential_integral.scaled_exp1(1.0 / usable) / _LN2
     return jnp.where(jnp.isinf(snr), jnp.inf, rate)
@@ -127,6 +127,7 @@ def outage_capacity_rayleigh(snr: base.Array, outage: base.Array) -> base.Array:
       >>> round(float(outage_probability_rayleigh(10.0, rate)), 4)
       0.05
     """
+    snr, outage = numbers.as_floats(snr, outage)
     return shannon(-snr * jnp.log1p(-outage))
 
 
@@ -141,7 +142,8 @@ def outage_probability(snr: base.Array, rate: base.Array, h: base.Array) -> base
     Returns:
       Scalar from 0 to 1.
     """
-    return jnp.mean(shannon(masks.abs_square(h) * snr) < rate)
+    carried = shannon(masks.abs_square(h) * snr)
+    return jnp.mean(~(carried >= rate))  # NaN carries nothing
 
 
 def outage_capacity(snr: base.Array, outage: base.Array, h: base.Array) -> base.Array:
@@ -157,4 +159,5 @@ def outage_capacity(snr: base.Array, outage: base.Array, h: base.Array) -> base.
     Returns:
       Scalar, bits per complex symbol; differentiable by all arguments.
     """
+    outage = numbers.as_float(outage)
     return shannon(snr * jnp.quantile(masks.abs_square(h), outage))

@@ -22,6 +22,7 @@ from jax.scipy import special
 
 from m3jax import base
 from m3jax.channels import capacity
+from m3jax.ops import numbers
 
 _LOG2_E = math.log2(math.e)
 _LEAST_SNR = 1e-12
@@ -44,7 +45,7 @@ def dispersion(snr: base.Array) -> base.Array:
       >>> round(float(dispersion(jnp.inf)), 3)
       2.081
     """
-    return -jnp.expm1(-2.0 * jnp.log1p(snr)) * _LOG2_E**2
+    return -jnp.expm1(-2.0 * jnp.log1p(numbers.as_float(snr))) * _LOG2_E**2
 
 
 def rate(snr: base.Array, num_symbols: base.Array, error: base.Array) -> base.Array:
@@ -62,6 +63,7 @@ def rate(snr: base.Array, num_symbols: base.Array, error: base.Array) -> base.Ar
       >>> round(float(rate(snr=1.0, num_symbols=250, error=1e-3)), 3)  # capacity is 1
       0.774
     """
+    snr, num_symbols, error = numbers.as_floats(snr, num_symbols, error)
     snr = _bounded(snr)
     margin = jnp.sqrt(dispersion(snr) / num_symbols) * -special.ndtri(error)
     limit = capacity.shannon(snr)
@@ -81,6 +83,7 @@ def error(snr: base.Array, num_symbols: base.Array, rate: base.Array) -> base.Ar
     Returns:
       Probability.
     """
+    snr, num_symbols, rate = numbers.as_floats(snr, num_symbols, rate)
     return special.ndtr(-_deviations(snr, num_symbols, rate))
 
 
@@ -103,13 +106,14 @@ def snr(rate: base.Array, num_symbols: base.Array, error: base.Array) -> base.Ar
       >>> round(float(error(needed, 250, 0.5)), 6)
       0.001
     """
+    rate, num_symbols, error = numbers.as_floats(rate, num_symbols, error)
     wanted = -special.ndtri(error)
 
     def excess(log_snr):
         return _deviations(jnp.exp(log_snr), num_symbols, rate) - wanted
 
     shape = jnp.broadcast_shapes(*map(jnp.shape, (rate, num_symbols, error)))
-    kind = jnp.result_type(float, rate, num_symbols, error)
+    kind = rate.dtype
     ends = jnp.full(shape, math.log(_LEAST_SNR), kind), jnp.full(shape, 69.0, kind)
 
     def halve(_, ends):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from m3jax import base
-from m3jax.ops import quantities
+from m3jax.ops import numbers, quantities
 
 BOLTZMANN = 1.380649e-23
 """Boltzmann's constant, joules per kelvin (exact in the SI)."""
@@ -44,7 +44,9 @@ def thermal_noise(
     """
     quantities.require(bandwidth, quantities.Hertz, "bandwidth")
     quantities.require(noise_figure, quantities.Db, "noise_figure")
-    excess = REFERENCE_TEMPERATURE * (noise_figure.to_ratio() - 1.0)
+    # Joules of thermal noise are beyond half precision.
+    figure = numbers.as_float(noise_figure.value, least=jnp.float32)
+    excess = REFERENCE_TEMPERATURE * (quantities.Db(figure).to_ratio() - 1.0)
     return quantities.Joule(BOLTZMANN) * (excess + temperature) * bandwidth
 
 

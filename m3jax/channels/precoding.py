@@ -16,7 +16,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from m3jax import base
-from m3jax.ops import roots, water_filling
+from m3jax.ops import masks, roots, water_filling
 
 
 class Eigenmodes(NamedTuple):
@@ -92,4 +92,4 @@ def mode_powers(modes: Eigenmodes, snr: base.Array) -> base.Array:
       >>> [round(p, 3) for p in mode_powers(modes, snr=2.0).tolist()]
       [0.688, 0.312, 0.0]
     """
-    return water_filling.powers(snr * modes.gains**2, 1.0)
+    return water_filling.powers(snr * masks.abs_square(modes.gains), 1.0)

@@ -142,7 +142,9 @@ def correlated(
     """
     quantities.require(std, quantities.Db, "std")
     apart = topology.distance_2d(positions[:, None], positions[None])
-    kernel = (1.0 - _NUGGET) * jnp.exp(-apart / correlation_distance)
+    # Who stands at one place has one shadow, even without any correlation beyond it.
+    apart = jnp.where(apart == 0.0, 0.0, apart / correlation_distance)
+    kernel = (1.0 - _NUGGET) * jnp.exp(-apart)
     kernel += _NUGGET * jnp.eye(len(positions))
     unit = jax.random.normal(key, (len(positions),))
     return std * (jnp.linalg.cholesky(kernel) @ unit)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from m3jax import base
 from m3jax.channels import modulation, quantisers
+from m3jax.ops import numbers
 
 _LEAST_NOISE = 1e-12
 """Noise power below which a symbol counts as this noisy: no infinite LLR."""
@@ -113,6 +114,7 @@ def modulate(llrs: base.Array, order: int) -> SoftSymbols:
       [0.71, 0.0, 0.5]
     """
     num_bits, axes = modulation.bits_per_symbol(order), modulation.num_axes(order)
+    llrs = numbers.as_float(llrs, least=jnp.float32)  # as complex numbers are
     if llrs.shape[-1:] != (num_bits,):
         raise ValueError(
             f"QAM of order {order} takes {num_bits} LLRs per symbol on the last axis, "
@@ -162,6 +164,7 @@ def axis_llr(
     Returns:
       Real ``[..., k]``: k is half of ``log2 M``, 1 for BPSK.
     """
+    values = numbers.as_float(values)
     no = jnp.maximum(jnp.asarray(no, values.dtype), _LEAST_NOISE)
     no = jnp.broadcast_to(no, values.shape)[..., None, None]
     values = values[..., None, None]

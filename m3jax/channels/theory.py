@@ -22,6 +22,7 @@ import numpy as np
 
 from m3jax import base
 from m3jax.channels import modulation
+from m3jax.ops import numbers
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 _ENDLESS = 1e30
@@ -95,7 +96,7 @@ def _mean_q(snr, distances, k_factor, num_branches: int, limit: float) -> base.A
     t = limit * u**2
     weights = limit * u * _WEIGHTS / math.pi
     z = distances[:, None] / np.sin(t) ** 2
-    snr = jnp.asarray(snr, jnp.result_type(snr, float))[..., None, None]
+    snr = numbers.as_float(snr, least=jnp.float32)[..., None, None]
     scattered = 1.0 / (1.0 + jnp.asarray(k_factor, snr.dtype)[..., None, None])
     w = jnp.minimum(snr * z.astype(snr.dtype), _ENDLESS)
     steady = (1.0 - scattered) * w / (1.0 + scattered * w)

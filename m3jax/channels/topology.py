@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from m3jax import base
+from m3jax.ops import numbers
 
 _BISECTIONS = 32  # beyond float32: each halves an angle of at most pi / 6
 
@@ -32,7 +33,8 @@ def distance_2d(a: base.Array, b: base.Array) -> base.Array:
       >>> float(distance_2d(jnp.array([3.0, 4.0]), jnp.zeros(2)))
       5.0
     """
-    return _safe_sqrt(jnp.sum((jnp.asarray(a) - jnp.asarray(b)) ** 2, axis=-1))
+    a, b = numbers.as_floats(a, b)
+    return _safe_sqrt(jnp.sum((a - b) ** 2, axis=-1))
 
 
 def distance_3d(distance: base.Array, height_difference: base.Array) -> base.Array:
@@ -47,7 +49,8 @@ def distance_3d(distance: base.Array, height_difference: base.Array) -> base.Arr
     Returns:
       Distances in metres; gradient 0 where both arguments are 0.
     """
-    return _safe_sqrt(jnp.square(distance) + jnp.square(height_difference))
+    distance, height = numbers.as_floats(distance, height_difference)
+    return _safe_sqrt(jnp.square(distance) + jnp.square(height))
 
 
 def annulus(
@@ -169,7 +172,7 @@ def _from_polar(r: base.Array, angle: base.Array) -> base.Array:
 
 def _safe_sqrt(x: base.Array) -> base.Array:
     """The square root, of gradient 0 at 0."""
-    positive = x > 0.0
+    positive = ~(x <= 0.0)  # NaN stays
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
 
 

@@ -17,12 +17,13 @@ import numpy as np
 
 from m3jax import base
 from m3jax.channels import topology
-from m3jax.ops import quantities
+from m3jax.ops import numbers, quantities
 
 _LIGHT_SPEED = 3.0e8  # note 1 of table 7.4.1-1 rounds it
 _DISTANCES = 10.0, 5000.0
 _CARRIERS = 0.5e9, 100e9
 _HEIGHTS = 1.5, 22.5
+_NOBODY_FAR = 1e4  # metres; from there on C(d, h_UT) is below 1e-22
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,6 +212,7 @@ class Scenario:
           >>> round(float(UMA.los_probability(100.0)), 3)
           0.348
         """
+        distance = numbers.as_float(distance, least=jnp.float32)
         near = 18.0 / jnp.maximum(distance, 18.0)
         p = near + jnp.exp(-distance / self.los_decay) * (1.0 - near)
         p = jnp.minimum(p * (1.0 + self._over_roofs(distance, user_height)), 1.0)
@@ -262,7 +264,8 @@ class Scenario:
         """d'_BP along the ground, metres, where the slope turns to 40 dB per decade."""
         above_base = self.base_height - environment_height
         above_user = user_height - environment_height
-        return 4.0 * above_base * above_user * carrier.value / _LIGHT_SPEED
+        hertz = numbers.as_float(carrier.value, least=jnp.float32)
+        return 4.0 * above_base * above_user * hertz / _LIGHT_SPEED
 
     def shadowing_std(self, los: base.Array) -> quantities.Db:
         """Standard deviation of shadowing for line-of-sight states ``los``."""
@@ -309,6 +312,8 @@ class Scenario:
 
     def _over_roofs(self, distance: base.Array, user_height: base.Array) -> base.Array:
         """C(d, h_UT): how much more often a tall user sees the antenna."""
+        distance, user_height = numbers.as_floats(distance, user_height)
+        distance = jnp.minimum(distance, _NOBODY_FAR)  # no inf times 0 beyond
         tall = jnp.maximum((user_height - 13.0) / 10.0, 0.0) ** 1.5
         near = 1.25 * (distance / 100.0) ** 3 * jnp.exp(-distance / 150.0)
         return tall * jnp.where(distance > 18.0, near, 0.0) * float(self.tall_users)
@@ -316,7 +321,7 @@ class Scenario:
 
 def _gigahertz(carrier: quantities.Hertz) -> base.Array:
     quantities.require(carrier, quantities.Hertz, "carrier")
-    return carrier.value / 1e9
+    return numbers.as_float(carrier.value, least=jnp.float32) / 1e9
 
 
 UMI = Scenario(

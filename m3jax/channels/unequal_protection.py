@@ -15,7 +15,7 @@ from jax import lax
 
 from m3jax import base
 from m3jax.channels import rate_adaptation
-from m3jax.ops import masks, water_filling
+from m3jax.ops import masks, numbers, water_filling
 
 _LEAST_IMPORTANCE = 1e-12
 _BISECTIONS = 60
@@ -53,10 +53,11 @@ def allocate_power(
       >>> allocate(importance, mask, jnp.inf).tolist()
       [1.5, 0.5, 0.0]
     """
+    numbers.require_some(importance, "importance")
     mask = jnp.asarray(mask).astype(bool)
     weights = _relative(importance, mask)
     roots = jnp.sqrt(jnp.maximum(weights, _LEAST_IMPORTANCE))
-    roots = masks.keep(roots, mask & (weights > _LEAST_IMPORTANCE))
+    roots = masks.keep(roots, mask & ~(weights <= _LEAST_IMPORTANCE))
     roots = jnp.where(jnp.any(mask), roots, 1.0)  # nothing to send: no 0 / 0
     count = jnp.sum(mask, dtype=roots.dtype)
     gain = jnp.clip(jnp.asarray(snr, roots.dtype), 1e-6, 1e12)
@@ -152,7 +153,7 @@ def allocate_mcs(
       An ``MCSAllocation``; the errors have the gradient by SNR.
     """
     mask = jnp.asarray(mask).astype(bool)
-    uses = np.array([math.ceil(bits_per_token / rate) for rate in table.rates])
+    uses = np.array([numbers.ceil_ratio(bits_per_token, rate) for rate in table.rates])
     errors = rate_adaptation.block_errors(table, snr, jnp.asarray(uses, jnp.float32))
     weights = _relative(importance, mask)[:, None]
 
@@ -175,13 +176,17 @@ def allocate_mcs(
     return MCSAllocation(
         index=jnp.where(mask, index, -1).astype(jnp.int32),
         channel_uses=taken(index),
-        block_error=masks.keep(errors[index], mask),
+        # Places have no NaN: what was chosen by one is known to be in error.
+        block_error=masks.keep(
+            jnp.where(jnp.isnan(weights[:, 0]), jnp.nan, errors[index]), mask
+        ),
         feasible=jnp.sum(taken(index)) <= budget,
     )
 
 
 def _relative(importance: base.Array, mask: base.Array) -> base.Array:
     """Importance over the greatest of a valid token; all 1 if that is 0."""
-    importance = masks.keep(jnp.asarray(importance, jnp.result_type(float)), mask)
+    importance = masks.keep(numbers.as_float(importance), mask)
     most = jnp.max(importance, initial=0.0)
-    return jnp.where(most > 0.0, importance / jnp.where(most > 0.0, most, 1.0), 1.0)
+    nobody = most <= 0.0  # not if it is NaN
+    return jnp.where(nobody, 1.0, importance / jnp.where(nobody, 1.0, most))

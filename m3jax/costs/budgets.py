@@ -161,8 +161,12 @@ def expected_sum(energies: base.Array, masks: base.Array | None = None) -> base.
     means = jnp.sum(energies, axis=tuple(range(energies.ndim - 1))) / len(energies)
     _num_sets(len(means), masks)
     if masks is not None:
-        rows = jnp.asarray(masks).astype(means.dtype)
-        return jnp.matmul(rows, means, precision=_EXACT)
+        # What is not finite is replaced before the product, as 0 times it is NaN, and
+        # added for those who have it.
+        rows, finite = jnp.asarray(masks).astype(bool), jnp.isfinite(means)
+        known = jnp.where(finite, means, 0.0)
+        sums = jnp.matmul(rows.astype(means.dtype), known, precision=_EXACT)
+        return sums + jnp.sum(jnp.where(rows & ~finite, means, 0.0), axis=1)
     sums = jnp.zeros(1, means.dtype)
     for n in range(len(means)):
         sums = jnp.concatenate([sums, sums + means[n]])

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from m3jax import base
-from m3jax.ops import masks
+from m3jax.ops import masks, numbers
 
 _NEVER = -1e4
 """Log-probability that stands for zero."""
@@ -175,7 +175,7 @@ def bag_of_words(
       >>> print(f"{loss:.4f}")
       1.0986
     """
-    named = jax.nn.log_softmax(logits, axis=-1)[:, words * word_mask]
+    named = jax.nn.log_softmax(numbers.as_float(logits), axis=-1)[:, words * word_mask]
     named = jnp.where(mask[:, None], named, _NEVER)
     count = jnp.maximum(jnp.sum(mask), 1)
     log_share = jax.nn.logsumexp(named, axis=0) - jnp.log(count)

@@ -132,7 +132,7 @@ def check(queries: base.Array, items: base.Array, mask: base.Array | None) -> No
         )
     if 0 in (*shapes[0], *shapes[1]):
         raise ValueError(
-            "there must be a query and an item, of one number at least; got shapes"
+            "queries and items must not be empty, nor of no numbers; got shapes"
             f" {list(shapes[0])} and {list(shapes[1])}."
         )
     for name, x in (("queries", queries), ("items", items)):

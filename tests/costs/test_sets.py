@@ -206,3 +206,15 @@ def test_a_few_of_many_experts_need_no_table():
     masks = np.zeros((2, 20), bool)
     masks[0, 3] = masks[1, [4, 19]] = True
     assert budgets.expected_max(delays, masks).tolist() == [3.0, 19.0]
+
+
+@pytest.mark.parametrize("broken", [np.inf, np.nan])
+def test_an_expert_without_end_of_energy_counts_in_its_own_sets_alone(broken):
+    """Once 0 times infinity made every set of a list of masks infeasible."""
+    energies = jnp.array([[1.0, broken, 3.0]])
+    masks = np.array([[1, 0, 1], [0, 1, 0], [0, 0, 0]], bool)
+    np.testing.assert_array_equal(
+        budgets.expected_sum(energies, masks), [4.0, broken, 0.0]
+    )
+    everything = budgets.expected_sum(energies)
+    np.testing.assert_array_equal(everything[jnp.array([5, 2, 0])], [4.0, broken, 0.0])

@@ -187,7 +187,7 @@ def spoilt(x):
         ((QUERIES, ITEMS, M + 1), "k must lie between 1 and 700"),
         ((QUERIES[0], ITEMS, 1), r"queries must be \[Q, D\]"),
         ((QUERIES, ITEMS[:, :3], 1), r"items \[M, D\], got \[5, 8\] and \[700, 3\]"),
-        ((QUERIES, ITEMS[:0], 1), "there must be a query and an item"),
+        ((QUERIES, ITEMS[:0], 1), "queries and items must not be empty"),
         ((spoilt(QUERIES), ITEMS, 1), "queries hold NaN"),
         ((QUERIES, spoilt(ITEMS), 1), "items hold NaN"),
         ((QUERIES, ITEMS, 1, SHARED[:9]), r"a mask must be \[700\] or \[5, 700\]"),
