@@ -50,7 +50,7 @@ def _with_own_config(argv: list[str]) -> list[str]:
     if "resume" not in names or "config" in names or not (places and changes):
         return argv
     file = pathlib.Path(__file__).with_name("of_run.py")
-    return [*argv, f"--config={file}:{places[-1]}"]
+    return [argv[0], f"--config={file}:{places[-1]}", *argv[1:]]
 
 
 if __name__ == "__main__":

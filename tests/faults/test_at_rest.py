@@ -63,9 +63,7 @@ def test_a_damaged_record_of_the_data_names_folder_and_mend(tmp_path):
             source[index]
 
 
-@pytest.mark.parametrize(
-    "fault", ["a bit", "cut short", "a letter of the card", "gone"]
-)
+@pytest.mark.parametrize("fault", ["a bit", "cut", "a letter of the card", "gone"])
 def test_a_damaged_model_is_one_clear_line(tmp_path, monkeypatch, fault):
     folder = tmp_path / "models" / "mine"
     shutil.copytree(pretrained.ROOT / "expert_sign", folder)

@@ -64,23 +64,31 @@ def test_one_process_owns_a_folder_once(tmp_path):
         pass
 
 
+FORK = """
+import os, sys
+from m3jax.files import locks
+with locks.owned(sys.argv[1], "wait"):
+    ready, told = os.pipe()
+    if os.fork() == 0:  # lives until nobody reads it any more
+        os.write(told, b"!")
+        sys.stdin.read()
+        os._exit(0)
+    os.read(ready, 1)
+print("gone", flush=True)
+"""
+
+
 def test_a_child_that_outlives_its_parent_owns_nothing(tmp_path):
-    with locks.owned(tmp_path, "wait"):
-        (read, write), (ready, told) = os.pipe(), os.pipe()
-        child = os.fork()
-        if child == 0:  # waits until the test ends, having forgotten all about locks
-            os.close(write)
-            os.write(told, b"!")
-            os.read(read, 1)
-            os._exit(0)
-        os.read(ready, 1)
-    try:
+    with subprocess.Popen(
+        [sys.executable, "-c", FORK, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "gone\n"
         with locks.owned(tmp_path, "wait"):
             pass
-    finally:
-        for end in (read, write, ready, told):
-            os.close(end)
-        os.waitpid(child, 0)
+        process.stdin.close()
 
 
 def test_who_waits_comes_next(tmp_path):
