@@ -19,6 +19,7 @@ import numpy as np
 from m3jax import base
 from m3jax.nn import layers
 from m3jax.nn import moe as moe_lib
+from m3jax.ops import masks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -296,8 +297,8 @@ class Decoder(nn.Module):
 
         Args:
           embeds: [B, L, D], what the tokens or another modality embed to.
-          mask: bool [B, L], True for valid tokens. The output at padding is finite and
-            means nothing.
+          mask: bool [B, L], True for valid tokens. Padding may hold anything, NaN too;
+            the output there is finite and means nothing.
           cache: what went before; None for a sequence that starts here.
           select: which experts answer a token, if the config has any; see
             `m3jax.nn.moe.Select`. None: the most probable ones.
@@ -351,7 +352,10 @@ class Decoder(nn.Module):
         seen = causal & valid[:, None, :]
         context = _Context(rope, seen, index, mask, select, gate)
         hidden, (cached, routing) = self.layers(
-            embeds.astype(self.config.dtype), context, cached, select_data
+            masks.keep(embeds.astype(self.config.dtype), mask),
+            context,
+            cached,
+            select_data,
         )
         hidden = self.final_norm(hidden)
         if cache is not None:

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from m3jax import base
+from m3jax.nn import kernel_product
+from m3jax.ops import masks
 
 DType = Any
 
@@ -20,37 +22,17 @@ MASK_VALUE = -1e30
 _TINY = 1e-18  # its square, which the gradient takes, is still a float32
 
 
-@jax.custom_vjp
-def matmul(x: base.Array, kernel: base.Array) -> base.Array:
-    """``x [..., D] @ kernel [D, H]``, with a faster gradient by the kernel."""
-    return jnp.matmul(x, kernel)
-
-
-def _matmul_fwd(x, kernel):
-    return matmul(x, kernel), (x, kernel)
-
-
-def _matmul_bwd(saved, cotangent):
-    # JAX's own rule makes the kernel's gradient transposed and turns it afterwards,
-    # which on CPUs costs as much as the product of a small layer.
-    x, kernel = saved
-    rows = x.reshape(-1, x.shape[-1])
-    cotangent_rows = cotangent.reshape(-1, cotangent.shape[-1])
-    by_kernel = jax.lax.dot_general(rows, cotangent_rows, (((0,), (0,)), ((), ())))
-    return jnp.matmul(cotangent, kernel.T), by_kernel
-
-
-matmul.defvjp(_matmul_fwd, _matmul_bwd)
+matmul = kernel_product.matmul
 
 
 def _dot_general(x, kernel, dimension_numbers, precision=None):
     """What ``nn.Dense`` asks for: the last axis of ``x`` against the kernel's first."""
     del dimension_numbers, precision
-    return matmul(x, kernel)
+    return kernel_product.matmul(x, kernel)
 
 
 Dense = functools.partial(nn.Dense, dot_general=_dot_general)
-"""``flax.linen.Dense`` with a faster gradient by its kernel; reverse mode only."""
+"""``flax.linen.Dense`` with a faster gradient by its kernel."""
 
 
 def residual_init(depth: int) -> nn.initializers.Initializer:
@@ -142,7 +124,9 @@ def attention(
 
     ``softmax(q k^T / sqrt(Dh) + bias) v``; query head ``h`` reads key head
     ``h // (H / Hkv)`` (Ainslie et al. 2023). A query whose mask row is all False gets a
-    finite output that means nothing.
+    finite output that means nothing. Keys and values that a mask hides may be anything,
+    NaN too: neither outputs nor gradients see it. One that is not finite makes those
+    queries NaN that see it.
 
     Args:
       queries: [B, Lq, H, Dh].
@@ -160,7 +144,10 @@ def attention(
     Returns:
       [B, Lq, H, Dh], of the type of ``values``.
     """
-    weights = _attention_weights(queries, keys, mask, bias)
+    broken = None
+    if mask is not None:
+        keys, values, broken = _without_broken(keys, values)
+    weights = _attention_weights(queries, keys, mask, bias, broken)
     if gate is not None:
         weights = weights * gate[:, None, None, None, :]
         total = jnp.sum(weights, axis=-1, keepdims=True)
@@ -200,7 +187,12 @@ def attention_received(
       >>> attention_received(jnp.ones((1, 2, 1, 4)), jnp.ones((1, 4, 1, 4)))
       Array([[0.25, 0.25, 0.25, 0.25]], dtype=float32)
     """
-    received = _attention_weights(queries, keys, mask, None).mean(axis=(1, 2))
+    broken = None
+    if mask is not None:
+        keys, broken = _without_broken(keys)
+    if query_mask is not None:
+        queries = masks.keep(queries, query_mask)
+    received = _attention_weights(queries, keys, mask, None, broken).mean(axis=(1, 2))
     if query_mask is None:
         return received.mean(axis=1)
     received = jnp.where(query_mask[..., None], received, 0.0)
@@ -208,8 +200,20 @@ def attention_received(
     return received.sum(axis=1) / jnp.maximum(counts, 1)
 
 
-def _attention_weights(queries, keys, mask, bias):
-    """Softmax over keys, float32 [B, Hkv, H / Hkv, Lq, Lk]."""
+def _without_broken(*arrays):
+    """Keys and values [B, Lk, Hkv, Dh], zero where not finite; and where, [B, Lk, Hkv].
+
+    Zero times NaN is NaN: what a mask hides has to be replaced before the products, in
+    the gradient as well.
+    """
+    finite = functools.reduce(
+        jnp.logical_and, (jnp.isfinite(x).all(axis=-1) for x in arrays)
+    )
+    return *(masks.keep(x, finite) for x in arrays), ~finite
+
+
+def _attention_weights(queries, keys, mask, bias, broken):
+    """Softmax over keys, float32 [B, Hkv, H / Hkv, Lq, Lk]; NaN where one is broken."""
     batch, num_queries, num_heads, head_dim = queries.shape
     num_kv_heads = keys.shape[2]
     # Heads before positions, and the heads of a group after one another: then each is
@@ -223,6 +227,9 @@ def _attention_weights(queries, keys, mask, bias):
     logits = logits.reshape(batch, num_kv_heads, -1, num_queries, keys.shape[1])
     if bias is not None:
         logits = logits + bias[:, None, None]
+    if broken is not None:
+        broken = broken.transpose(0, 2, 1)[:, :, None, None]
+        logits = jnp.where(broken, jnp.nan, logits)
     if mask is not None:
         logits = jnp.where(mask[:, None, None], logits, MASK_VALUE)
     return jax.nn.softmax(logits, axis=-1)
@@ -251,12 +258,14 @@ class SelfAttention(nn.Module):
     ) -> base.Array | tuple[base.Array, base.Array]:
         """Mixes tokens ``x [B, L, D]``; ``mask [B, L]`` marks the valid ones.
 
+        What the others hold reaches no valid one, be it NaN.
         ``gate [B, L]`` is how much each counts for the others, see `attention`.
 
         ``with_scores`` returns ``(mixed, scores)``, where scores are what
         `attention_received` makes of these tokens, float32 [B, L].
         """
         batch, length, dim = x.shape
+        x = x if mask is None else masks.keep(x, mask)
         qkv = Dense(3 * dim, dtype=self.dtype, name="qkv")(x)
         queries, keys, values = (
             part.reshape(batch, length, self.num_heads, dim // self.num_heads)

@@ -89,7 +89,9 @@ class GumbelSoftmax(distrax.OneHotCategorical):
     (Jang et al. 2017, eq. 2.) Straight-through samples are one-hot, distributed as the
     categorical, and take the gradient of ``y``; ``log_prob`` is then the categorical's.
     Otherwise samples are ``y``, and ``log_prob`` is their density on the simplex
-    (Maddison et al. 2017, eq. 10), which is ill-conditioned at low temperatures.
+    (Maddison et al. 2017, eq. 10): as ``log_prob`` of a sample, from a float32 that may
+    have become 0 or 1, or of the logarithm of the sample, which is exact at any
+    temperature, as ``sample_and_log_prob`` and `log_prob_of_log` have it.
     ``entropy`` is the categorical's either way: the one to put into a loss. ``mode`` is
     a sample without noise.
 
@@ -115,10 +117,7 @@ class GumbelSoftmax(distrax.OneHotCategorical):
         self._straight_through = straight_through
 
     def _sample_n(self, key: base.Array, n: int) -> base.Array:
-        noise = distrax.Gumbel(0.0, 1.0).sample(
-            seed=key, sample_shape=(n, *self.logits.shape)
-        )
-        disturbed = self.logits + noise
+        disturbed = self._disturbed(key, n)
         relaxed = jax.nn.softmax(disturbed / self._temperature, axis=-1)
         if not self._straight_through:
             return relaxed
@@ -127,6 +126,21 @@ class GumbelSoftmax(distrax.OneHotCategorical):
         # The difference is exactly zero, so that samples are exactly one-hot.
         return hard + (relaxed - jax.lax.stop_gradient(relaxed))
 
+    def _sample_n_and_log_prob(
+        self, key: base.Array, n: int
+    ) -> tuple[base.Array, base.Array]:
+        if self._straight_through:
+            return super()._sample_n_and_log_prob(key, n)
+        disturbed = self._disturbed(key, n) / self._temperature
+        log_value = jax.nn.log_softmax(disturbed, axis=-1)
+        return jax.nn.softmax(disturbed, axis=-1), self.log_prob_of_log(log_value)
+
+    def _disturbed(self, key: base.Array, n: int) -> base.Array:
+        noise = distrax.Gumbel(0.0, 1.0).sample(
+            seed=key, sample_shape=(n, *self.logits.shape)
+        )
+        return self.logits + noise
+
     def mode(self) -> base.Array:
         """The sample without noise: one-hot, or ``softmax(logits / temperature)``."""
         if self._straight_through:
@@ -134,17 +148,43 @@ class GumbelSoftmax(distrax.OneHotCategorical):
         return jax.nn.softmax(self.logits / self._temperature, axis=-1)
 
     def log_prob(self, value: base.Array) -> base.Array:
-        """Log-probability of one-hot samples, or log-density of relaxed ones."""
+        """Log-probability of one-hot samples, or log-density of relaxed ones.
+
+        A share that float32 rounds to 0 counts as the smallest normal number: finite
+        for every sample of one's own, and a lower bound of what it may have been.
+        """
         if self._straight_through:
             return super().log_prob(value)
-        valid = self.logits > MASK_VALUE / 2
-        log_value = jnp.log(jnp.where(valid, value, 1.0))
+        return self.log_prob_of_log(jnp.log(jnp.maximum(value, _least(value))))
+
+    def log_prob_of_log(self, log_value: base.Array) -> base.Array:
+        """Log-density on the simplex of the relaxed sample ``exp(log_value)``.
+
+            log (k-1)! + (k-1) log T + sum_i (a_i - (T + 1) log y_i)
+                - k logsumexp_i(a_i - T log y_i),   over the k valid i
+
+        Args:
+          log_value: ``[..., A]``, logarithm of the sample; what it is of masked actions
+            does not matter.
+
+        Returns:
+          ``[...]``, with respect to any k - 1 of the shares.
+        """
+        valid = ~(self.logits <= MASK_VALUE / 2)
+        log_value = jnp.where(valid, log_value, 0.0)
+        # Both sums fall by k c if c is taken from each: the largest, so that what is
+        # added up is as small as it can be.
         log_ratio = self.logits - self._temperature * log_value
+        log_ratio -= jax.nn.logsumexp(log_ratio, axis=-1, keepdims=True)
         count = jnp.sum(valid, axis=-1)
         powers = jnp.sum(jnp.where(valid, log_ratio - log_value, 0.0), axis=-1)
-        constant = jax.lax.lgamma(count.astype(value.dtype))
-        constant += (count - 1) * jnp.log(self._temperature)
-        return constant + powers - count * jax.nn.logsumexp(log_ratio, axis=-1)
+        constant = jax.lax.lgamma(count.astype(log_value.dtype))
+        return constant + (count - 1) * jnp.log(self._temperature) + powers
+
+
+def _least(value: base.Array) -> float:
+    """The smallest normal number of a type: its reciprocal is a number too."""
+    return float(jnp.finfo(jnp.result_type(value, jnp.float32)).tiny)
 
 
 class BinaryConcrete(distrax.Bernoulli):

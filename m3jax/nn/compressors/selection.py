@@ -24,7 +24,8 @@ def select(
     Args:
       tokens: [B, L, D].
       mask: bool [B, L], True where a token is valid.
-      scores: [B, L], real; what padding holds does not matter.
+      scores: [B, L], real, integers of any kind or bool; what padding holds does not
+        matter, and NaN is the lowest score there is.
       num_tokens: tokens to keep, M.
       progressive: most important first, so that every prefix is the best of its length
         (see `keep`); else the order of the input is kept.
@@ -69,7 +70,7 @@ def best_places(
 
     Args:
       mask: bool [B, L], True where a token is valid.
-      scores: [B, L], real.
+      scores: [B, L], real, integers of any kind or bool.
       num_tokens: tokens to keep, M, at most L.
       progressive: most important first; else in the order of the input.
       counts: int [B], keep so many of them only; None: all M.
@@ -157,9 +158,18 @@ class TopKAttention(contract.Compressor):
 
 def _best_first(scores: base.Array, mask: base.Array) -> base.Array:
     """Places [B, L] by falling score, padding last whatever its score."""
-    falling = -jax.lax.stop_gradient(jnp.asarray(scores))
+    falling = _falling(jax.lax.stop_gradient(jnp.asarray(scores)))
     places = jax.lax.broadcasted_iota(jnp.int32, mask.shape, 1)
     return jax.lax.sort((~mask, falling, places), num_keys=2, is_stable=True)[2]
+
+
+def _falling(scores: base.Array) -> base.Array:
+    """Numbers that fall as scores rise; NaN sorts behind them all."""
+    if jnp.issubdtype(scores.dtype, jnp.inexact):
+        return -scores
+    # The negative of an unsigned number wraps round, as does that of the least signed
+    # one, and bool has none; the complement, max - x or -1 - x, reverses them all.
+    return jnp.invert(scores)
 
 
 def _slots(places: base.Array, length: int) -> base.Array:

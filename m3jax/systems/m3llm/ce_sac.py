@@ -45,7 +45,7 @@ class CeSacConfig:
         each is a gate of its own.
       first_temperature, last_temperature: of the samples, annealed geometrically.
       anneal_steps: steps of the learner until the last one.
-      entropy_ratio: target entropy of a head, of the largest there is.
+      entropy_ratio: target entropy of a head, of the largest there is in each state.
     """
 
     sac: sac_config.SacConfig = dataclasses.field(default_factory=sac_config.SacConfig)
@@ -200,6 +200,7 @@ def make_agent(
         (target,) * _NUM_HEADS if config.is_decoupled else _NUM_HEADS * target,
         remembered,
         STREAMS if config.is_decoupled else (),
+        lambda obs: _reachable(config, agents.action_mask(obs)),
     )
 
 
@@ -287,6 +288,13 @@ def _largest_entropy(config: CeSacConfig, num_experts: int) -> float:
     if config.relaxation == "binary_concrete":
         return num_experts * math.log(2.0)
     return math.log(num_experts)
+
+
+def _reachable(config: CeSacConfig, mask: base.Array | None) -> base.Array | None:
+    """Largest entropy of a head over the valid experts, over that over all."""
+    if mask is None or config.relaxation == "gumbel_softmax":
+        return agents.log_share(mask)
+    return jnp.mean(mask, axis=-1, dtype=jnp.float32)
 
 
 def _trunk_cosine(actor: base.Params) -> base.Array:
