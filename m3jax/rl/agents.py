@@ -89,7 +89,7 @@ def make_continuous(space: Any, hidden: tuple[int, ...], num_critics: int) -> Ag
     def init(key: base.Array, obs: Any) -> base.Params:
         actor_key, critic_key = jax.random.split(key)
         x = features(obs)
-        action = jnp.zeros((x.shape[0], dim))
+        action = jnp.zeros((x.shape[0], dim), jnp.float32)
         return {
             "actor": actor_net.init(actor_key, x)["params"],
             "critic": critic_net.init(critic_key, x, action)["params"],
@@ -102,7 +102,7 @@ def make_continuous(space: Any, hidden: tuple[int, ...], num_critics: int) -> Ag
 
     def random_action(key: base.Array, obs: Any) -> base.Array:
         shape = (features(obs).shape[0], dim)
-        return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
+        return jax.random.uniform(key, shape, jnp.float32, -1.0, 1.0)
 
     def env_action(action: base.Array) -> base.Array:
         action = action.reshape(-1, *space.shape)
@@ -146,7 +146,7 @@ def make_discrete(num_actions: int, hidden: tuple[int, ...], num_critics: int) -
         return policies.categorical(logits, action_mask(obs))
 
     def random_action(key: base.Array, obs: Any) -> base.Array:
-        logits = jnp.zeros((features(obs).shape[0], num_actions))
+        logits = jnp.zeros((features(obs).shape[0], num_actions), jnp.float32)
         return policies.categorical(logits, action_mask(obs)).sample(seed=key)
 
     def q_values(critic: base.Params, obs: Any, action: base.Array) -> base.Array:

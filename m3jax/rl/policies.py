@@ -17,7 +17,7 @@ from m3jax import base
 MASK_VALUE = -1e9
 # The entropy of a squashed Gaussian is a sum over this grid of standard deviations. The
 # sum converges geometrically; its error is below 1e-4 nats for deviations up to e^2.
-_GRID = np.linspace(-8.0, 8.0, 161)
+_GRID = np.linspace(-8.0, 8.0, 161, dtype=np.float32)
 
 
 class TanhGaussian(distrax.Transformed):
@@ -214,7 +214,8 @@ class BinaryConcrete(distrax.Bernoulli):
         self._temperature = temperature
 
     def _sample_n(self, key: base.Array, n: int) -> base.Array:
-        noise = jax.random.logistic(key, (n, *self.logits.shape))
+        shape = (n, *self.logits.shape)
+        noise = jax.random.logistic(key, shape, self.logits.dtype)
         return jax.nn.sigmoid((self.logits + noise) / self._temperature)
 
     def entropy(self) -> base.Array:
