@@ -78,8 +78,8 @@ class GymnasiumVectorEnv(vector.VectorEnv):
             for space in (self.single_observation_space, self.single_action_space)
         )
         self._words = None
-        # Those whose next step begins an episode, and the first observations of all.
-        self._over = self._first = None
+        # Those whose next episode has begun and was not shown, and what it begins with.
+        self._over, self._first = np.zeros(num_envs, bool), None
         self._waits = mode is vector.AutoresetMode.NEXT_STEP
 
     def reset(
@@ -109,9 +109,13 @@ class GymnasiumVectorEnv(vector.VectorEnv):
         for i, one in enumerate(seeds):
             if one is not None:
                 words[i] = gymnasium_adapter.draw_words(seeding.np_random(one)[0])
-        self._words, self.state, obs = _begin_all(self.env, words, params)
-        self.params = params
-        self._over, self._first = np.zeros(self.num_envs, bool), obs
+        begun = _begin_all(self.env, words, params)
+        stays = self._over & [one is None for one in seeds]
+        if stays.any() and params is self.params:
+            begun = _choose(stays, (self._words, self.state, self._first), begun)
+        self._words, self.state, obs = begun
+        self.params, self._first = params, obs
+        self._over = np.zeros(self.num_envs, bool)
         return gymnasium_spaces.to_observation(obs, self.observation_space), {}
 
     def step(
@@ -193,12 +197,15 @@ def _step_others(
     final, *rest = told
     nothing = jax.tree.map(jnp.zeros_like, tuple(rest))
     stayed = carry, first, (first, *nothing)
+    return _choose(begun, stayed, (after, next_first, told))
 
-    def choose(old, new):
-        mask = begun.reshape(-1, *(1,) * (jnp.ndim(new) - 1))
-        return jnp.where(mask, old, new)
 
-    return jax.tree.map(choose, stayed, (after, next_first, told))
+@jax.jit
+def _choose(stays: base.Array, old: Any, new: Any) -> Any:
+    """The old of those that stay, the new of the others."""
+    return jax.vmap(
+        lambda one, *pair: jax.tree.map(lambda a, b: jnp.where(one, a, b), *pair)
+    )(stays, old, new)
 
 
 def _mode(given: Any) -> vector.AutoresetMode:

@@ -124,7 +124,9 @@ def _batch(args, axes, *, num_shared, num_kernels, precision):
     return out, out_axis
 
 
-_product_p.def_impl(jax.jit(_product, static_argnames=("num_shared", "num_kernels", "precision")))
+_product_p.def_impl(
+    jax.jit(_product, static_argnames=("num_shared", "num_kernels", "precision"))
+)
 mlir.register_lowering(_product_p, mlir.lower_fun(_product, multiple_results=False))
 ad.defbilinear(_product_p, _by_x, _by_kernel)
 batching.primitive_batchers[_product_p] = _batch

@@ -125,8 +125,8 @@ def attention(
     ``softmax(q k^T / sqrt(Dh) + bias) v``; query head ``h`` reads key head
     ``h // (H / Hkv)`` (Ainslie et al. 2023). A query whose mask row is all False gets a
     finite output that means nothing. Keys and values that a mask hides may be anything,
-    NaN too: neither outputs nor gradients see it. One that is not finite makes those
-    queries NaN that see it.
+    NaN too; hidden from all queries, they reach no gradient either. One that is not
+    finite makes those queries NaN that see it.
 
     Args:
       queries: [B, Lq, H, Dh].
@@ -149,6 +149,9 @@ def attention(
         keys, values, broken = _without_broken(keys, values)
     weights = _attention_weights(queries, keys, mask, bias, broken)
     if gate is not None:
+        # Only ratios count; of the largest one, so that none is too small to add up.
+        largest = jax.lax.stop_gradient(gate.max(axis=-1, keepdims=True))
+        gate = gate / jnp.where(largest == 0.0, 1.0, largest)
         weights = weights * gate[:, None, None, None, :]
         total = jnp.sum(weights, axis=-1, keepdims=True)
         weights = weights / jnp.where(total > _TINY, total, 1.0)
