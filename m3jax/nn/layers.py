@@ -66,7 +66,8 @@ class RMSNorm(nn.Module):
     @nn.compact
     def __call__(self, x: base.Array) -> base.Array:
         """Normalises the last axis of ``x [..., D]``."""
-        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        ones, shape = nn.initializers.ones, (x.shape[-1],)
+        scale = self.param("scale", ones, shape, jnp.float32)
         x = x.astype(jnp.float32)
         inverse_rms = jax.lax.rsqrt(
             jnp.mean(jnp.square(x), axis=-1, keepdims=True) + self.eps

@@ -136,7 +136,9 @@ class GumbelSoftmax(distrax.OneHotCategorical):
         return jax.nn.softmax(disturbed, axis=-1), self.log_prob_of_log(log_value)
 
     def _disturbed(self, key: base.Array, n: int) -> base.Array:
-        noise = distrax.Gumbel(0.0, 1.0).sample(
+        # Of the type of the logits: Python numbers would be wide with 64-bit JAX.
+        standard = (jnp.asarray(x, self.logits.dtype) for x in (0.0, 1.0))
+        noise = distrax.Gumbel(*standard).sample(
             seed=key, sample_shape=(n, *self.logits.shape)
         )
         return self.logits + noise

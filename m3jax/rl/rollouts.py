@@ -154,7 +154,7 @@ def _step(
     transition = Transition(
         rollout.obs,
         action,
-        jax.vmap(remembered)(reward, info),
+        jax.vmap(remembered)(reward, info).astype(jnp.float32),
         info["final_observation"],
         terminated,
     )

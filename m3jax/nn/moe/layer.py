@@ -22,7 +22,7 @@ class _Stacked(nn.Module):
     def __call__(self, num_experts, shape):
         def draw(key):
             keys = jax.random.split(key, num_experts)
-            return jax.vmap(lambda key: self.init(key, shape))(keys)
+            return jax.vmap(lambda key: self.init(key, shape, jnp.float32))(keys)
 
         return self.param("kernel", draw)
 
