@@ -32,7 +32,7 @@ def finite(what, tree):
         if jnp.issubdtype(leaf.dtype, jnp.inexact):
             assert np.isfinite(leaf).all(), f"{what} is not finite"
 
-def check_system(system, batch, predictions):
+def check_system(system, batch, predictions, runs):
     keys = jax.random.split(jax.random.key(0), 4)
     batch = jax.tree.map(jnp.asarray, dict(batch))
     if system.draw is not None:
@@ -43,10 +43,20 @@ def check_system(system, batch, predictions):
         losses = jax.value_and_grad(system.loss, has_aux=True)(params, batch, keys[2])
         answers = {n: system.predict[n](params, batch, keys[3]) for n in predictions}
         return params, losses, answers
-    params, (_, slopes), answers = out = play(batch)
+    # Types clash while a program is traced; a few of the long ones are that only.
+    params, (_, slopes), answers = out = (play if runs else play.eval_shape)(batch)
     narrow("a parameter", params)
     narrow("a gradient", slopes)
-    finite("something", out)
+    if runs:
+        finite("something", out)
+
+def traced(trainer, batch):
+    state = jax.eval_shape(trainer.init, jax.random.key(0), batch)
+    after, _ = jax.eval_shape(trainer.step, state, batch, jax.random.key(1))
+    kinds = [jax.tree.map(lambda x: (x.shape, x.dtype), one) for one in (state, after)]
+    assert kinds[0] == kinds[1], "a step changes the types of the state"
+    narrow("a parameter", after.params)
+    return {}
 
 assert jax.config.jax_enable_x64
 here, every, *names = sys.argv[1:]
@@ -55,11 +65,14 @@ for name in names:
     if name == "router":
         golden = load(f"{here}/../test_golden.py")
         golden.STEPS = 1
+        if every == "few":
+            golden.sums = traced
         finite("a sum of parameters", jax.tree.map(jnp.asarray, golden.train_router()))
     else:
         system, batch, _ = systems[name]
-        few = ("answer",) if "answer" in system.predict else tuple(system.predict)[:1]
-        check_system(system, batch, tuple(system.predict) if every == "all" else few)
+        whole = every == "all"
+        names = tuple(system.predict) if whole else ("answer",)
+        check_system(system, batch, names, whole or name in ("tokcom", "wdmoe"))
     print(name, "ok", flush=True)
 """
 
