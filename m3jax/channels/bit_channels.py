@@ -104,7 +104,8 @@ class BSC:
         Returns:
           The bits; no gradient.
         """
-        flips = state <= lax.stop_gradient(self.probability(snr))
+        # Asked this way round, a probability of NaN flips all and spares none.
+        flips = ~(state > lax.stop_gradient(self.probability(snr)))
         return ArrivedBits(bits ^ flips.astype(jnp.int32), None)
 
 

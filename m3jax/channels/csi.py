@@ -130,7 +130,7 @@ class PilotCSI:
         """
         if self.pilot_snr_db is not None:
             snr = units.db_to_lin(self.pilot_snr_db)
-        pilot_energy = self.num_pilots * jnp.asarray(snr, h.real.dtype)
+        pilot_energy = self.num_pilots * noise.audible(snr).astype(h.real.dtype)
         e = noise.complex_normal(key, (h.size,), h.dtype)[blocks.run_index(h)]
         # rsqrt and not the root of 1 / snr, whose derivative is NaN at inf.
         h_ls = h + lax.rsqrt(pilot_energy) * e.reshape(h.shape)

@@ -2,16 +2,19 @@
 
 Both take the gain as the receiver knows it (``channels/csi.py``) and stay finite, with
 finite gradients, in the deepest fade: below -180 dB a gain counts as no signal,
-estimate 0.
+estimate 0. So does an SNR for ``mmse``, down to ``-inf`` dB. NaN goes through.
 """
 
 import jax.numpy as jnp
 
 from m3jax import base
+from m3jax.channels import noise
 from m3jax.ops import masks
 
 _NO_SIGNAL = 1e-18
 """Power below which the denominator counts as zero."""
+_ALL_NOISE = 0.99 / noise.LEAST_SNR
+"""Noise power from which on nothing is received; 0.99 for rounding."""
 
 
 def mmse(
@@ -38,7 +41,11 @@ def mmse(
     Returns:
       Complex estimates of the shape of ``y``.
     """
-    return safe_divide(jnp.conj(h) * y, masks.abs_square(h) + (no + error_variance))
+    matched = jnp.conj(h) * y
+    # Noise this strong leaves nothing; NaN is not drowned.
+    drowned = no >= _ALL_NOISE
+    matched = jnp.where(drowned, jnp.zeros((), matched.dtype), matched)
+    return safe_divide(matched, masks.abs_square(h) + (no + error_variance))
 
 
 def zero_forcing(y: base.Array, h: base.Array) -> base.Array:
@@ -65,6 +72,7 @@ def zero_forcing(y: base.Array, h: base.Array) -> base.Array:
 def safe_divide(numerator: base.Array, denominator: base.Array) -> base.Array:
     """The quotient, or 0 where the denominator, a power, counts as no signal."""
     # One where on both sides of the quotient, so that its gradient is finite too.
-    usable = denominator > _NO_SIGNAL
+    # Asked this way round, NaN is usable and makes the quotient NaN.
+    usable = ~(denominator <= _NO_SIGNAL)
     numerator = jnp.where(usable, numerator, jnp.zeros((), numerator.dtype))
     return numerator / jnp.where(usable, denominator, 1.0)

@@ -16,6 +16,7 @@ from jax import lax
 
 from m3jax import base
 from m3jax.channels import bits as bits_lib
+from m3jax.ops import numbers
 
 ORDERS = (2, 4, 16, 64, 256)
 """The orders that are supported; 2 is BPSK, 4 is QPSK."""
@@ -148,9 +149,11 @@ def nearest_label(values: base.Array, order: int) -> base.Array:
       order: M, one of ``ORDERS``.
 
     Returns:
-      int32 in [0, m), of the same shape; no gradient.
+      int32 in [0, m), of the same shape; 0 for NaN; no gradient.
     """
     last = _last_place(order)
+    values = numbers.as_float(values)
+    values = jnp.where(jnp.isnan(values), -jnp.inf, values)  # integers have no NaN
     places = jnp.round(0.5 * (values / _spacing(order) + last))
     places = jnp.clip(places, 0, last).astype(jnp.int32)
     return places ^ (places >> 1)

@@ -20,7 +20,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from m3jax import base
-from m3jax.ops import random
+from m3jax.ops import numbers, random
+
+LEAST_SNR = 1e-18
+"""-180 dB: a weaker signal, or none, counts as this strong, and equalisers take it as
+no signal at all. Its noise and the slopes of it fit float32."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,12 +123,27 @@ def noise_power(snr: base.Array) -> base.Array:
         N0 = 1 / snr
 
     Args:
-      snr: linear Es/N0, positive, any shape; ``inf`` gives 0.
+      snr: linear Es/N0, any shape; ``inf`` gives 0, and what is below ``LEAST_SNR``,
+        0 too, counts as that.
 
     Returns:
       Noise power per complex symbol, in units of the mean symbol energy.
     """
-    return 1.0 / jnp.asarray(snr)
+    return 1.0 / audible(snr)
+
+
+def audible(snr: base.Array) -> base.Array:
+    """An SNR that noise can be computed from: at least ``LEAST_SNR``.
+
+    At 0, which is ``-inf`` dB, the noise would be infinite and all its derivatives NaN.
+
+    Args:
+      snr: linear Es/N0, any shape.
+
+    Returns:
+      The same, its derivative 0 where it was below; NaN stays NaN.
+    """
+    return jnp.maximum(numbers.as_float(snr), LEAST_SNR)
 
 
 def complex_normal(key: base.Array, shape: tuple[int, ...], dtype=None) -> base.Array:
@@ -152,11 +171,12 @@ def add_noise(key: base.Array, x: base.Array, snr: base.Array) -> base.Array:
     Args:
       key: random key, consumed.
       x: complex symbols, any shape, as they arrive (after fading).
-      snr: linear Es/N0, scalar or broadcastable to ``x``; ``inf`` adds exact zeros.
+      snr: linear Es/N0, scalar or broadcastable to ``x``; ``inf`` adds exact zeros,
+        what is below ``LEAST_SNR`` counts as that.
 
     Returns:
       Complex array of the shape of ``x``. The derivative by ``snr`` is finite for every
-      positive ``snr`` and 0 at ``inf``.
+      ``snr`` and 0 at ``inf`` and below ``LEAST_SNR``.
 
     Raises:
       TypeError: if ``x`` is real.
@@ -168,5 +188,5 @@ def add_noise(key: base.Array, x: base.Array, snr: base.Array) -> base.Array:
         )
     n = complex_normal(key, x.shape, x.dtype)
     # rsqrt(snr) rather than sqrt(1/snr): the derivative of the latter is NaN at inf.
-    std = lax.rsqrt(jnp.asarray(snr, n.real.dtype))
+    std = lax.rsqrt(audible(snr).astype(n.real.dtype))
     return x + std * n

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from m3jax import base
 from m3jax.channels import fading
-from m3jax.ops import masks
+from m3jax.ops import masks, numbers
 
 
 class PacketLoss(Protocol):
@@ -129,7 +129,7 @@ class Outage:
 
 def channel_uses(num_bits: int, rate: float) -> int:
     """Whole channel uses that bits take at a rate: ``ceil(num_bits / rate)``."""
-    return math.ceil(num_bits / rate)
+    return numbers.ceil_ratio(num_bits, rate)
 
 
 def check(loss: Any) -> None:

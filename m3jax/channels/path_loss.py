@@ -8,7 +8,7 @@ import math
 import jax.numpy as jnp
 
 from m3jax import base
-from m3jax.ops import quantities
+from m3jax.ops import numbers, quantities
 
 LIGHT_SPEED = 299_792_458.0
 """Speed of light in vacuum, metres per second."""
@@ -38,7 +38,7 @@ def free_space(distance: base.Array, carrier: quantities.Hertz) -> quantities.Db
       100.05
     """
     quantities.require(carrier, quantities.Hertz, "carrier")
-    turns = 4.0 * math.pi / LIGHT_SPEED * jnp.asarray(distance) * carrier.value
+    turns = 4.0 * math.pi / LIGHT_SPEED * numbers.as_float(distance) * carrier.value
     return quantities.Ratio(jnp.maximum(turns, 1.0)).to_db() * 2.0
 
 
@@ -73,5 +73,6 @@ def log_distance(
         raise ValueError(
             f"reference_distance must be positive metres, got {reference_distance}."
         )
+    distance = numbers.as_float(distance)
     growth = jnp.maximum(distance, reference_distance) / reference_distance
     return reference_loss + quantities.Ratio(growth).to_db() * exponent

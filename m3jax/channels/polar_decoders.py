@@ -15,9 +15,12 @@ from jax import lax
 
 from m3jax import base
 from m3jax.channels import polar
+from m3jax.ops import numbers
 
 _CERTAIN = 1e4
 """LLR of a frozen bit, over that of any coded bit: finite, so that sums of it are."""
+_MOST = 1e18
+"""LLRs count as at most this: certain, and sums and multiples of it are finite."""
 
 
 class Decoded(NamedTuple):
@@ -57,7 +60,8 @@ def belief_propagation(
 
     Args:
       code: the code, static.
-      llrs: real ``[N]`` of the coded bits, positive for 1.
+      llrs: real ``[N]`` of the coded bits, positive for 1; ``inf`` and ``-inf`` are
+        certain bits.
       num_iterations: how many, or how many at most.
       min_sum: replaces ``[+]`` by ``0.9375 sign(a) sign(b) min(|a|, |b|)``: faster, and
         a common scale of the LLRs does not matter.
@@ -78,7 +82,7 @@ def belief_propagation(
       >>> belief_propagation(code, llrs).bits.tolist()
       [1, 0, 1, 1]
     """
-    _check(code, llrs)
+    llrs = _check(code, llrs)
     combine = _scaled_min_sum if min_sum else _box_plus
     frozen = np.ones(code.length)
     frozen[np.array(code.positions)] = 0.0
@@ -120,7 +124,8 @@ def successive_cancellation(code: polar.PolarCode, llrs: base.Array) -> base.Arr
 
     Args:
       code: the code, static.
-      llrs: real ``[N]`` of the coded bits, positive for 1.
+      llrs: real ``[N]`` of the coded bits, positive for 1; ``inf`` and ``-inf`` are
+        certain bits.
 
     Returns:
       int32 ``[K]``, decided information bits.
@@ -128,7 +133,7 @@ def successive_cancellation(code: polar.PolarCode, llrs: base.Array) -> base.Arr
     Raises:
       ValueError: if ``llrs`` is not ``[N]``.
     """
-    _check(code, llrs)
+    llrs = _check(code, llrs)
     informative = np.zeros(code.length, bool)
     informative[np.array(code.positions)] = True
     codeword = _cancel(-llrs, informative)
@@ -234,9 +239,12 @@ def _decide(llrs: base.Array) -> base.Array:
     return (llrs < 0.0).astype(jnp.int32)
 
 
-def _check(code: polar.PolarCode, llrs: base.Array) -> None:
+def _check(code: polar.PolarCode, llrs: base.Array) -> base.Array:
+    """LLRs in float32 or wider, those of certain bits finite."""
+    llrs = numbers.as_float(llrs, least=jnp.float32)
     if llrs.shape != (code.length,):
         raise ValueError(
             f"this polar code takes LLRs of shape ({code.length},), got {llrs.shape}; "
             "use jax.vmap for a batch."
         )
+    return jnp.clip(llrs, -_MOST, _MOST)

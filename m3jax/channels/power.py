@@ -4,10 +4,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from m3jax import base
-from m3jax.ops import masks
-
-_SILENCE = 1e-20
-"""Mean power below which an example is taken as silent and left unscaled."""
+from m3jax.ops import masks, numbers
 
 
 def normalise(x: base.Array, mask: base.Array) -> base.Array:
@@ -24,10 +21,12 @@ def normalise(x: base.Array, mask: base.Array) -> base.Array:
       mask: bool ``[L]``, True where a token is sent.
 
     Returns:
-      Array of the shape of ``x`` with exact zeros at padding. All-zero input stays zero
-      and has finite gradients.
+      Array of the shape of ``x`` with exact zeros at padding, the same at every scale
+      of ``x``. All-zero input stays zero and has finite gradients; one NaN or infinity
+      among the valid symbols makes all of them NaN or zero.
     """
-    x = masks.keep(x, mask)
+    x = masks.keep(numbers.as_float(x), mask)
+    x = x * numbers.unit_scale(numbers.peak(x))  # squares neither overflow nor vanish
     power = masks.masked_mean_square(x, mask)
-    safe_power = jnp.where(power > _SILENCE, power, 1.0)
-    return x * lax.rsqrt(safe_power)
+    silent = power <= 0.0  # False for NaN, which goes on
+    return x * lax.rsqrt(jnp.where(silent, 1.0, power))

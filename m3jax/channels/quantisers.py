@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from m3jax import base
+from m3jax.ops import numbers
 
 MAX_BITS = 16
 """Most bits per value; float32 holds these levels exactly enough."""
@@ -58,16 +59,17 @@ def uniform(x: base.Array, num_bits: int, limit: float = 1.0) -> Quantised:
       limit: half the range, in the unit of ``x``.
 
     Returns:
-      ``Quantised(values, indices)``.
+      ``Quantised(values, indices)``; of NaN the value is NaN and the index 0.
 
     Example:
       >>> uniform(jnp.array([-2.0, 0.1, 0.6]), num_bits=2).values.tolist()
       [-0.75, 0.25, 0.75]
     """
     check(num_bits, limit)
-    clipped = jnp.clip(x, -limit, limit)
+    clipped = jnp.clip(numbers.as_float(x), -limit, limit)
     step = 2.0 * limit / 2**num_bits
     places = jnp.floor((clipped + limit) / step)
+    places = jnp.where(jnp.isnan(places), 0.0, places)  # integers have no NaN
     indices = jnp.clip(places, 0, 2**num_bits - 1).astype(jnp.int32)
     levels = dequantise(indices, num_bits, limit).astype(clipped.dtype)
     return Quantised(straight_through(levels, clipped), indices)
@@ -100,6 +102,7 @@ def dithered(
       >>> round(float(dithered(jax.random.key(0), x, num_bits=2).values.mean()), 2)
       0.1
     """
+    x = numbers.as_float(x)
     u = dither(key, x.shape, num_bits, limit, x.dtype)
     values, indices = uniform(x + u, num_bits, limit)
     return Quantised(values - u, indices)

@@ -169,7 +169,7 @@ def _from_polar(r: base.Array, angle: base.Array) -> base.Array:
 
 def _safe_sqrt(x: base.Array) -> base.Array:
     """The square root, of gradient 0 at 0."""
-    positive = x > 0.0
+    positive = ~(x <= 0.0)  # NaN stays
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
 
 

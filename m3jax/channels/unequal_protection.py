@@ -15,7 +15,7 @@ from jax import lax
 
 from m3jax import base
 from m3jax.channels import rate_adaptation
-from m3jax.ops import masks, water_filling
+from m3jax.ops import masks, numbers, water_filling
 
 _LEAST_IMPORTANCE = 1e-12
 _BISECTIONS = 60
@@ -152,7 +152,7 @@ def allocate_mcs(
       An ``MCSAllocation``; the errors have the gradient by SNR.
     """
     mask = jnp.asarray(mask).astype(bool)
-    uses = np.array([math.ceil(bits_per_token / rate) for rate in table.rates])
+    uses = np.array([numbers.ceil_ratio(bits_per_token, rate) for rate in table.rates])
     errors = rate_adaptation.block_errors(table, snr, jnp.asarray(uses, jnp.float32))
     weights = _relative(importance, mask)[:, None]
 

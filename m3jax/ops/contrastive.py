@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from m3jax import base
-from m3jax.ops import masks
+from m3jax.ops import masks, numbers
 
 # CLIP: a temperature of 0.07 at first, and a scale of at most 100.
 INITIAL_LOG_SCALE = math.log(1.0 / 0.07)
@@ -34,7 +34,9 @@ def unit(x: base.Array) -> base.Array:
     Returns:
       ``[..., D]``; zero for a zero vector, with a finite gradient there.
     """
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    x = numbers.as_float(x, least=jnp.float32)
+    # Long ones are made short first, that their squares do not overflow.
+    x = x * jnp.minimum(numbers.unit_scale(numbers.peak(x, axis=-1)), 1.0)[..., None]
     square = jnp.sum(x**2, axis=-1, keepdims=True)
     return x * jax.lax.rsqrt(jnp.maximum(square, _SHORTEST**2))
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from m3jax import base
-from m3jax.ops import batch_last, latency_split, round_trips
+from m3jax.ops import batch_last, latency_split, numbers, round_trips
 
 _LONGEST_STEP = 5.0
 _ROUNDINGS = 1e3
@@ -47,7 +47,7 @@ def fair_bandwidths(
       A ``latency_split.Split`` of the bandwidth. Amounts, latencies and value are
       differentiable by all arguments (implicit function theorem); by a load of 0 the
       slope, which is infinite, is taken as 0. INFEASIBLE where somebody with tokens
-      has no link, or the band is not positive.
+      has no link, or the band is not positive; all derivatives are then 0.
 
     Example:
       >>> trips = round_trips.Trips(1e6, 1e6, jnp.full(2, 5e6), jnp.full(2, 5e6), 0.1)
@@ -55,12 +55,10 @@ def fair_bandwidths(
       >>> [round(seconds, 2) for seconds in split.latencies.tolist()]
       [2.82, 2.82]
     """
+    loads, trips, total, feasible = round_trips.feasible_part(loads, trips, total)
     curve, possible = round_trips.make_curve(trips, total)
-    loads = jnp.asarray(loads, curve.fixed.dtype)
-    total = jnp.asarray(total, curve.fixed.dtype)
     has_band = (total > 0.0) & (total < jnp.inf)
     active = (loads > 0.0) & (loads < jnp.inf) & possible & has_band
-    feasible = has_band & jnp.all(active | (loads == 0.0))
     shares, (error, count) = solve(loads, curve, active, max_iterations)
     safe = jnp.where(active, shares, 1.0)
     latencies = jnp.where(active, loads * round_trips.at(curve, safe), 0.0)
@@ -80,8 +78,11 @@ def fair_bandwidths(
     )
     status = jnp.where(feasible, status, latency_split.Status.INFEASIBLE)
     stop = lax.stop_gradient
+    amounts, latencies, value = numbers.gated(
+        (shares * total, latencies, value), feasible
+    )
     return latency_split.Split(
-        amounts=shares * total,
+        amounts=amounts,
         latencies=latencies,
         value=value,
         price=stop(price),

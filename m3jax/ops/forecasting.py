@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from m3jax import base
-from m3jax.ops import gaussians, masks
+from m3jax.ops import gaussians, masks, numbers
 
 
 class Autoregression(NamedTuple):
@@ -142,7 +142,7 @@ def fit_moving_average(
             moving_average(series, 1, weight, mask) - values, valid
         )
     )(weights)
-    return weights[jnp.argmin(errors)]
+    return weights[jnp.argmin(errors)] + 0.0 * jnp.min(errors)  # NaN if one is
 
 
 def fit_autoregression(
@@ -168,7 +168,7 @@ def fit_autoregression(
     before, after = before - mean_before, after - mean_after
     variance = masks.masked_mean_square(before, pairs)
     covariance = masks.masked_mean(before * after, pairs)
-    varies = variance > 0.0
+    varies = ~(variance <= 0.0)  # NaN too
     coefficient = jnp.where(varies, covariance / jnp.where(varies, variance, 1.0), 0.0)
     mean = masks.masked_mean(series, mask)
     return Autoregression(
@@ -225,7 +225,8 @@ def autoregression(
 
 def _observed(series, mask):
     """The series with zeros where it was not observed, and where it was."""
-    series = jnp.asarray(series)
+    numbers.require_some(series, "series")
+    series = numbers.as_float(series)
     if mask is None:
         return series, jnp.ones(series.shape, bool)
     if jnp.shape(mask) != series.shape:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from m3jax import base
+from m3jax.ops import numbers
 
 
 def random_planes(key: base.Array, num_hashes: int, dim: int) -> base.Array:
@@ -46,7 +47,7 @@ def sign_bits(x: base.Array, planes: base.Array) -> base.Array:
             f"vectors {list(jnp.shape(x))} need planes [K, {jnp.shape(x)[-1]}], got"
             f" {list(jnp.shape(planes))}: draw them with dim={jnp.shape(x)[-1]}."
         )
-    return x @ jnp.asarray(planes).T >= 0
+    return numbers.as_float(x) @ jnp.asarray(planes).T >= 0
 
 
 def agreement(a: base.Array, b: base.Array) -> base.Array:
@@ -85,6 +86,9 @@ def agreement_probability(x: base.Array, y: base.Array) -> base.Array:
       >>> float(agreement_probability(jnp.array([1.0, 0.0]), jnp.array([0.0, 2.0])))
       0.5
     """
+    x, y = numbers.as_floats(x, y)
+    x = x * numbers.unit_scale(numbers.peak(x, axis=-1))[..., None]
+    y = y * numbers.unit_scale(numbers.peak(y, axis=-1))[..., None]
     x = x / jnp.linalg.norm(x, axis=-1, keepdims=True)
     y = y / jnp.linalg.norm(y, axis=-1, keepdims=True)
     # Exact for small angles too, where the arc cosine of the product is not.

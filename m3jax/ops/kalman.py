@@ -16,6 +16,7 @@ from jax import lax
 from jax.scipy import linalg
 
 from m3jax import base
+from m3jax.ops import numbers
 
 
 class LinearGaussian(NamedTuple):
@@ -132,7 +133,7 @@ def forecast(
         seen = model.observation @ cov @ model.observation.T + model.observation_cov
         return (mean, cov), Forecast(mean, cov, model.observation @ mean, seen)
 
-    return lax.scan(advance, (mean, cov), length=num_steps)[1]
+    return lax.scan(advance, numbers.as_floats(mean, cov), length=num_steps)[1]
 
 
 def smooth(model: LinearGaussian, filtered: Filtered) -> Smoothed:

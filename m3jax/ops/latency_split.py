@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from m3jax import base
-from m3jax.ops import equal_levels
+from m3jax.ops import equal_levels, numbers
 
 _LN2 = math.log(2.0)
 _LEAST_SNR = 1e-25
@@ -36,7 +36,8 @@ class Status(enum.IntEnum):
     Attributes:
       OPTIMAL: the equations of the optimum hold.
       INFEASIBLE: the budget or an argument is negative, infinite or NaN, or somebody
-        with a load cannot send at all. Those who can share the budget.
+        with a load cannot send at all. Those who can share the budget, and all
+        derivatives are 0.
       MAX_ITERATIONS: not solved; ``residual`` and ``gap`` tell how far it is.
     """
 
@@ -88,7 +89,9 @@ def latency(loads: base.Array, bandwidths: base.Array, cn0: base.Array) -> base.
       >>> float(latency(6e6, 1e6, 7e6))  # an SNR of 7: 3 bits per second and hertz
       2.0
     """
-    loads, bandwidths, cn0 = jnp.broadcast_arrays(*_floats(loads, bandwidths, cn0))
+    loads, bandwidths, cn0 = jnp.broadcast_arrays(
+        *numbers.as_floats(loads, bandwidths, cn0)
+    )
     sends = (bandwidths > 0.0) & (cn0 > 0.0)
     band, cn0 = (jnp.where(sends, value, 1.0) for value in (bandwidths, cn0))
     seconds = jnp.where(sends, _seconds(loads, band, cn0), jnp.inf)
@@ -120,7 +123,9 @@ def bandwidths(loads: base.Array, cn0: base.Array, total: base.Array) -> Split:
       >>> split.amounts.round(-4).tolist(), Status(int(split.status)).name
       ([320000.0, 680000.0], 'OPTIMAL')
     """
-    loads, cn0, total = _floats(loads, cn0, total)
+    loads, cn0, total = numbers.as_floats(loads, cn0, total)
+    feasible = _is_feasible(loads / total, cn0 / total, total)
+    loads, cn0, total = numbers.gated((loads, cn0, total), feasible)
     problem = _normalise(loads / total, cn0 / total, total)
 
     def log_marginals(log_shares):
@@ -154,7 +159,9 @@ def fair_bandwidths(loads: base.Array, cn0: base.Array, total: base.Array) -> Sp
       >>> [round(seconds, 2) for seconds in split.latencies.tolist()]
       [1.65, 1.65]
     """
-    loads, cn0, total = _floats(loads, cn0, total)
+    loads, cn0, total = numbers.as_floats(loads, cn0, total)
+    feasible = _is_feasible(loads / total, cn0 / total, total)
+    loads, cn0, total = numbers.gated((loads, cn0, total), feasible)
     problem = _normalise(loads / total, cn0 / total, total)
 
     def log_latencies(log_shares):
@@ -201,8 +208,13 @@ def powers(
       >>> [round(watts, 2) for watts in split.amounts.tolist()]
       [0.89, 0.11]
     """
-    loads, bandwidths, gains, total = _floats(loads, bandwidths, gains, total)
-    has_band = bandwidths > 0.0
+    loads, bandwidths, gains, total = numbers.as_floats(loads, bandwidths, gains, total)
+    has_band = (bandwidths > 0.0) & (bandwidths < jnp.inf)
+    band = jnp.where(has_band, bandwidths, 1.0)
+    snr = jnp.where(has_band, gains / band * total, 0.0)
+    feasible = _is_feasible(loads / band, snr, total)
+    given = numbers.gated((loads, bandwidths, gains, total), feasible)
+    loads, bandwidths, gains, total = given
     band = jnp.where(has_band, bandwidths, 1.0)
     snr = jnp.where(has_band, gains / band * total, 0.0)
     problem = _normalise(loads / band, snr, total)
@@ -227,14 +239,24 @@ class _Problem(NamedTuple):
     feasible: base.Array
 
 
+def _is_feasible(work: base.Array, snr: base.Array, total: base.Array) -> base.Array:
+    """Whether there is a budget, and everybody with work can send."""
+    has_budget = (total > 0.0) & (total < jnp.inf)
+    return has_budget & jnp.all(_can_send(work, snr) | (work == 0.0))
+
+
+def _can_send(work: base.Array, snr: base.Array) -> base.Array:
+    return (work > 0.0) & (work < jnp.inf) & (snr > 0.0) & (snr < jnp.inf)
+
+
 def _normalise(work: base.Array, snr: base.Array, total: base.Array) -> _Problem:
     """Work over the greatest, and the SNR that the whole budget gives each."""
+    numbers.require_some(work, "loads")
     has_budget = (total > 0.0) & (total < jnp.inf)
-    active = (work > 0.0) & (work < jnp.inf) & (snr > 0.0) & (snr < jnp.inf)
-    active &= has_budget
+    active = _can_send(work, snr) & has_budget
     greatest = jnp.max(jnp.where(active, work, 0.0))
     greatest = jnp.where(greatest > 0.0, greatest, 1.0)
-    feasible = has_budget & jnp.all(active | (work == 0.0))
+    feasible = _is_feasible(work, snr, total)
     snr = jnp.clip(jnp.where(active, snr, 1.0), _LEAST_SNR, _MOST_SNR)
     return _Problem(
         log_work=jnp.log(jnp.where(active, work / greatest, 1.0)),
@@ -265,8 +287,12 @@ def _least_sum(
 def _split(problem, found, latencies, total, value, price, gap) -> Split:
     status = jnp.where(found.converged, Status.OPTIMAL, Status.MAX_ITERATIONS)
     status = jnp.where(problem.feasible, status, Status.INFEASIBLE)
+    amounts = found.shares * total
+    amounts, latencies, value, price = numbers.gated(
+        (amounts, latencies, value, price), problem.feasible
+    )
     return Split(
-        amounts=found.shares * total,
+        amounts=amounts,
         latencies=latencies,
         value=value,
         price=price,
@@ -343,8 +369,3 @@ def _bend_jvp(primals, tangents):
     (log_t,), (log_t_dot,) = primals, tangents
     b = _bend(log_t)
     return b, (1.0 - 2.0 * jax.nn.sigmoid(-log_t) * b) * log_t_dot
-
-
-def _floats(*values) -> tuple[base.Array, ...]:
-    dtype = jnp.result_type(float, *values)
-    return tuple(jnp.asarray(value, dtype) for value in values)

@@ -10,6 +10,7 @@ import math
 import jax.numpy as jnp
 
 from m3jax import base
+from m3jax.ops import numbers
 
 
 def keep(x: base.Array, mask: base.Array) -> base.Array:
@@ -51,7 +52,7 @@ def masked_mean(x: base.Array, mask: base.Array) -> base.Array:
       >>> float(masked_mean(jnp.array([1.0, 3.0, 99.0]), jnp.array([1, 1, 0])))
       2.0
     """
-    total = jnp.sum(keep(x, mask))
+    total = jnp.sum(keep(numbers.as_float(x), mask))
     rest = math.prod(jnp.shape(x)[jnp.ndim(mask) :])
     count = jnp.sum(jnp.asarray(mask).astype(bool)) * rest
     return total / jnp.maximum(count, 1)
@@ -72,6 +73,7 @@ def masked_mean_square(x: base.Array, mask: base.Array) -> base.Array:
 
 def abs_square(x: base.Array) -> base.Array:
     """``|x|^2`` without the square root that makes the gradient of ``abs`` NaN at 0."""
+    x = numbers.as_float(x)
     if jnp.iscomplexobj(x):
         return x.real**2 + x.imag**2
     return x**2

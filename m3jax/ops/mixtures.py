@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 
 from m3jax import base
+from m3jax.ops import numbers
 
 _TINY = 1e-30
 _SAFE = 0.95  # of the way to the boundary
@@ -68,7 +69,8 @@ def certificate(ratios: base.Array, members: base.Array) -> base.Array:
     Returns:
       Nats, not negative: at exact weights G is at most 1.
     """
-    most = jnp.max(jnp.where(members, ratios, 0.0), axis=-1)
+    numbers.require_some(ratios, "ratios", axis=-1)
+    most = jnp.max(jnp.where(members, numbers.as_float(ratios), 0.0), axis=-1)
     return jnp.maximum(jnp.log(jnp.maximum(most, _TINY)), 0.0)
 
 

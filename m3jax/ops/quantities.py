@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from m3jax import base
-from m3jax.ops import units
+from m3jax.ops import numbers, units
 
 _DB_OF_MILLI = -30.0
 _NUMBERS = (int, float, np.ndarray, np.generic, jax.Array)
@@ -34,7 +34,7 @@ class Quantity:
     """What all kinds share: one value, and arithmetic by the tables.
 
     Attributes:
-      value: a number or an array of any shape, traced or not.
+      value: a number or an array of any shape, traced or not; integers become floats.
 
     Raises:
       TypeError: if the value is itself a quantity, or text.
@@ -51,6 +51,10 @@ class Quantity:
                 f"{type(self).__name__} takes a number in {self.unit}, got "
                 f"{self.value!r}{_conversion(type(self.value), type(self))}."
             )
+        value = numbers.host_float(self.value)
+        if isinstance(value, jax.Array) and value.dtype.kind in "iub":
+            value = numbers.as_float(value)
+        object.__setattr__(self, "value", value)
 
     def __add__(self, other):
         return _combine("+", self, other)
@@ -233,16 +237,11 @@ def _divide_jvp(primals, tangents):
     return quotient, (a_dot - quotient * b_dot) / b
 
 
-def _as_float(value: Any) -> base.Array:
-    value = jnp.asarray(value)
-    return value.astype(jnp.promote_types(value.dtype, jnp.result_type(float)))
-
-
 _OPERATIONS = {
     "+": operator.add,
     "-": operator.sub,
     "*": operator.mul,
-    "/": lambda a, b: _divide(*jnp.broadcast_arrays(_as_float(a), _as_float(b))),
+    "/": lambda a, b: _divide(*jnp.broadcast_arrays(*numbers.as_floats(a, b))),
     "<": operator.lt,
     "<=": operator.le,
     ">": operator.gt,
@@ -259,7 +258,9 @@ def _combine(symbol: str, left: Any, right: Any) -> Any:
             f"{_name(kinds[0])} {symbol} {_name(kinds[1])} has no physical meaning; "
             f"{_mend(symbol, *kinds)}."
         )
-    values = (getattr(side, "value", side) for side in (left, right))
+    values = (
+        numbers.host_float(getattr(side, "value", side)) for side in (left, right)
+    )
     return _LAWS[symbol][kinds](_OPERATIONS[symbol](*values))
 
 

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from m3jax import base
+from m3jax.ops import numbers
 
 
 def roc_auc(scores: base.Array, labels: base.Array) -> base.Array:
@@ -17,7 +18,8 @@ def roc_auc(scores: base.Array, labels: base.Array) -> base.Array:
       labels: bool, of the same shape.
 
     Returns:
-      float32 scalar, 0.5 for scores that say nothing; NaN if all labels are the same.
+      float32 scalar, 0.5 for scores that say nothing; NaN if all labels are the same,
+      or a score is NaN.
 
     Raises:
       ValueError: shapes differ.
@@ -26,7 +28,7 @@ def roc_auc(scores: base.Array, labels: base.Array) -> base.Array:
       >>> float(roc_auc(jnp.array([0.1, 0.4, 0.4, 0.9]), jnp.array([0, 1, 0, 1])))
       0.875
     """
-    scores, labels = jnp.asarray(scores), jnp.asarray(labels)
+    scores, labels = numbers.as_float(scores), jnp.asarray(labels)
     if scores.shape != labels.shape:
         raise ValueError(
             f"scores {list(scores.shape)} and labels {list(labels.shape)} must be one"
@@ -40,4 +42,6 @@ def roc_auc(scores: base.Array, labels: base.Array) -> base.Array:
     below = falses[jnp.searchsorted(scores, scores, side="left")]
     up_to = falses[jnp.searchsorted(scores, scores, side="right")]
     wins = jnp.where(labels, (below + up_to) / 2, 0.0)
-    return jnp.sum(wins) / jnp.sum(labels) / jnp.sum(~labels)
+    area = jnp.sum(wins) / jnp.sum(labels) / jnp.sum(~labels)
+    # Sorted, NaN would rank above all others.
+    return jnp.where(jnp.any(jnp.isnan(scores)), jnp.nan, area)

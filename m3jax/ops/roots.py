@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from m3jax import base
+from m3jax.ops import numbers
 
 
 def sqrt(x: base.Array) -> base.Array:
@@ -11,7 +12,7 @@ def sqrt(x: base.Array) -> base.Array:
     A power of exactly 0 (a channel left dry by water-filling) then passes no NaN back.
 
     Args:
-      x: real, any shape; below 0 counts as 0.
+      x: real, any shape; below 0 counts as 0, NaN stays NaN.
 
     Returns:
       Same shape.
@@ -21,5 +22,6 @@ def sqrt(x: base.Array) -> base.Array:
       >>> [float(jax.grad(sqrt)(x)) for x in (0.0, 4.0)]
       [0.0, 0.25]
     """
-    positive = x > 0.0
+    x = numbers.as_float(x)
+    positive = ~(x <= 0.0)
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from m3jax import base
+from m3jax.ops import numbers
 
 _LN2 = math.log(2.0)
 _LEAST_SNR, _MOST_SNR = 1e-25, 1e25
@@ -93,6 +94,7 @@ def seconds(trips: Trips, bandwidths: base.Array) -> base.Array:
       [3.5]
     """
     curve, possible = make_curve(trips, 1.0)
+    bandwidths = numbers.as_float(bandwidths)
     has_band = bandwidths > 0.0
     band = jnp.where(has_band, bandwidths, 1.0)
     return jnp.where(has_band & possible, at(curve, band), jnp.inf)
@@ -148,10 +150,33 @@ def needed_bandwidths(trips: Trips, token_s: base.Array) -> base.Array:
     return jnp.where(possible | (~has_work & known), hertz, jnp.inf)
 
 
+def feasible_part(
+    loads: base.Array, trips: Trips, total: base.Array
+) -> tuple[base.Array, Trips, base.Array, base.Array]:
+    """A problem of splitting a band, without derivatives where it has no solution.
+
+    Args:
+      loads: q, tokens, ``[..., K]``.
+      trips: of one token, K devices.
+      total: B in Hz, scalar.
+
+    Returns:
+      The three in floats of one type, and whether there is a band and everybody with
+      tokens has a link.
+    """
+    numbers.require_some(loads, "loads")
+    loads, total, *leaves = numbers.as_floats(loads, total, *trips)
+    trips = Trips(*leaves)
+    has_band = (total > 0.0) & (total < jnp.inf)
+    counts = (loads > 0.0) & (loads < jnp.inf) & make_curve(trips, total)[1]
+    feasible = has_band & jnp.all(counts | (loads == 0.0))
+    return *numbers.gated((loads, trips, total), feasible), feasible
+
+
 def make_curve(trips: Trips, total: base.Array) -> tuple[Curve, base.Array]:
     """Seconds by share of a band of ``total`` Hz, and whose links work."""
-    dtype = jnp.result_type(float, *trips, total)
-    trips = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), trips)
+    total, *leaves = numbers.as_floats(total, *trips)
+    trips = Trips(*leaves)
     down, up, cn0_down, cn0_up, fixed = jnp.broadcast_arrays(*trips)
     bits, cn0 = jnp.stack([down, up]), jnp.stack([cn0_down, cn0_up])
     sends = bits > 0.0

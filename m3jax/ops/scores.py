@@ -14,6 +14,10 @@ import jax.numpy as jnp
 from jax.scipy import special
 
 from m3jax import base
+from m3jax.ops import numbers
+
+_FAR = 1e3
+"""Standard deviations from which on a normal distribution is a point."""
 
 
 def negative_log_likelihood(
@@ -37,7 +41,7 @@ def negative_log_likelihood(
       >>> round(float(negative_log_likelihood(0 * one, one, jnp.zeros(1))[0]), 4)
       0.9189
     """
-    _check(mean, std, values)
+    mean, std, values = _checked(mean, std, values)
     z = (values - mean) / std
     log_density = -0.5 * z**2 - jnp.log(std) - 0.5 * math.log(2.0 * math.pi)
     return math.log(len(mean)) - special.logsumexp(log_density, axis=0)
@@ -68,7 +72,7 @@ def crps(mean: base.Array, std: base.Array, values: base.Array) -> base.Array:
       >>> round(float(crps(0 * one, one, jnp.zeros(1))[0]), 4)
       0.2337
     """
-    _check(mean, std, values)
+    mean, std, values = _checked(mean, std, values)
 
     def mean_distance_to(other):
         spread = jnp.sqrt(std**2 + other[1] ** 2)
@@ -97,7 +101,7 @@ def probability_transform(
     Raises:
       ValueError: if shapes disagree.
     """
-    _check(mean, std, values)
+    mean, std, values = _checked(mean, std, values)
     return jnp.mean(special.ndtr((values - mean) / std), axis=0)
 
 
@@ -129,15 +133,21 @@ def covered(transform: base.Array, level: float) -> base.Array:
 
 
 def _mean_absolute(mean, std):
-    z = mean / std
+    # Without spread it is |mean|, also where the square of z overflows.
+    sharp = std <= 0.0
+    z = jnp.where(sharp, jnp.sign(mean) * _FAR, mean / jnp.where(sharp, 1.0, std))
+    z = jnp.clip(z, -_FAR, _FAR)
     density = jnp.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi)
     return 2.0 * std * density + mean * special.erf(z / math.sqrt(2.0))
 
 
-def _check(mean, std, values):
+def _checked(mean, std, values):
+    mean, std, values = numbers.as_floats(mean, std, values)
     shapes = [list(jnp.shape(v)) for v in (mean, std, values)]
     if shapes[0] != shapes[1] or shapes[0][1:] != shapes[2] or not shapes[0]:
         raise ValueError(
             "mean and std must have one shape, components first, and values the rest of"
             f" it; got {shapes[0]}, {shapes[1]} and {shapes[2]}."
         )
+    numbers.require_some(mean, "mean")
+    return mean, std, values

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from m3jax import base
+from m3jax.ops import numbers
 
 MAX_MEMBERS = 16
 """Above this, a table is too long to be made."""
@@ -120,6 +121,7 @@ def maxima(values: base.Array, empty: float = -jnp.inf) -> base.Array:
       >>> maxima(jnp.array([3.0, 2.0]), empty=0.0).tolist()
       [0.0, 3.0, 2.0, 3.0]
     """
+    values = numbers.as_float(values)
     table = jnp.full((*values.shape[:-1], 1), empty, values.dtype)
     for i in range(_checked(values)):
         more = jnp.maximum(table, values[..., i, None])
@@ -145,6 +147,7 @@ def mean_maxima(samples: base.Array) -> base.Array:
       >>> mean_maxima(jnp.array([[1.0, 3.0], [2.0, 0.0]])).tolist()
       [0.0, 1.5, 1.5, 2.5]
     """
+    samples = numbers.as_float(samples)
     half = _checked(samples) // 2
     low = maxima(samples[..., :half], empty=0.0)
     high = maxima(samples[..., half:], empty=0.0)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from m3jax import base
-from m3jax.ops import equal_levels, latency_split, max_interior, round_trips
+from m3jax.ops import equal_levels, latency_split, max_interior, numbers, round_trips
 
 
 class SequenceSplit(NamedTuple):
@@ -77,7 +77,8 @@ def sum_of_maxima(
       ``mu (T - q t)`` is the same small number for both. By a load of 0 the slope is
       0, as it is for a device that is at work in another block.
 
-      INFEASIBLE where somebody with tokens has no link, or the band is not positive.
+      INFEASIBLE where somebody with tokens has no link, or the band is not positive;
+      all derivatives are then 0.
 
     Example:
       >>> trips = round_trips.Trips(1e6, 1e6, jnp.full(2, 5e6), jnp.full(2, 5e6), 0.1)
@@ -85,12 +86,10 @@ def sum_of_maxima(
       >>> [round(hertz, -3) for hertz in split.amounts.tolist()]
       [500000.0, 500000.0]
     """
+    loads, trips, total, feasible = round_trips.feasible_part(loads, trips, total)
     curve, possible = round_trips.make_curve(trips, total)
-    loads = jnp.asarray(loads, curve.fixed.dtype)
-    total = jnp.asarray(total, curve.fixed.dtype)
     has_band = (total > 0.0) & (total < jnp.inf)
     counts = (loads > 0.0) & (loads < jnp.inf) & possible & has_band
-    feasible = has_band & jnp.all(counts | (loads == 0.0))
     active = jnp.any(counts, axis=0)
     used = jnp.where(counts, loads, 0.0)
     shares, weights, residual, count = max_interior.solve(used, curve, max_iterations)
@@ -107,12 +106,15 @@ def sum_of_maxima(
         close, latency_split.Status.OPTIMAL, latency_split.Status.MAX_ITERATIONS
     )
     status = jnp.where(feasible, status, latency_split.Status.INFEASIBLE)
+    amounts, latencies, block_s, value = numbers.gated(
+        (shares * total, latencies, block_s, value), feasible
+    )
     return SequenceSplit(
-        amounts=shares * total,
+        amounts=amounts,
         latencies=latencies,
         block_s=block_s,
         value=value,
-        price=stop(jnp.sum(shares * marginals) / total),
+        price=stop(jnp.sum(shares * marginals) / jnp.where(has_band, total, 1.0)),
         weights=stop(weights),
         gap=stop(jnp.where(feasible, gap, jnp.inf)),
         residual=stop(residual),
@@ -144,8 +146,10 @@ def lower_bound(
     Returns:
       Scalar, seconds.
     """
+    numbers.require_some(loads, "loads")
+    loads, total, weights = numbers.as_floats(loads, total, weights)
     curve, _ = round_trips.make_curve(trips, total)
-    loads = jnp.asarray(loads, curve.fixed.dtype)
+    known = jnp.sum(loads) + jnp.sum(weights) + total  # NaN if one of them is
     weights = jnp.where(loads > 0.0, weights, 0.0)
     whole = jnp.sum(weights, axis=1, keepdims=True)
     weights = weights / jnp.where(whole > 0.0, whole, 1.0)
@@ -158,7 +162,8 @@ def lower_bound(
         return jnp.log(first) - log_shares
 
     found = equal_levels.equalise(log_marginals, weighed & jnp.any(loads > 0, axis=0))
-    return _tangent_bound(loads, curve, found.shares, weights)[0]
+    bound = _tangent_bound(loads, curve, found.shares, weights)[0]
+    return jnp.where(jnp.isnan(known), jnp.nan, bound)
 
 
 def _tangent_bound(loads, curve, shares, weights):

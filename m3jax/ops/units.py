@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from m3jax import base
+from m3jax.ops import numbers
 
 _NEPERS_PER_DB = math.log(10.0) / 10.0
 
@@ -32,9 +33,7 @@ def db_to_lin(db: base.Array) -> base.Array:
       >>> float(db_to_lin(20.0).round(2))
       100.0
     """
-    db = jnp.asarray(db)
-    if not jnp.issubdtype(db.dtype, jnp.floating):
-        db = db.astype(jnp.result_type(float))
+    db = numbers.as_float(db)
     return jnp.exp(db * _NEPERS_PER_DB)
 
 
@@ -57,7 +56,7 @@ def lin_to_db(lin: base.Array) -> base.Array:
     Returns:
       Decibels, same shape.
     """
-    return 10.0 * jnp.log10(lin)
+    return 10.0 * jnp.log10(numbers.as_float(lin))
 
 
 def check_snr_db(values) -> np.ndarray:

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from m3jax import base
+from m3jax.ops import numbers
 
 
 def powers(
@@ -26,16 +27,20 @@ def powers(
 
     Returns:
       Powers ``[..., n]`` whose sum over the last axis is P; if ``w g`` is 0 everywhere,
-      shares in proportion to w. Differentiable by all arguments wherever no channel is
-      just at the edge of use.
+      shares in proportion to w; all NaN if an argument is. Differentiable by all
+      arguments wherever no channel is just at the edge of use.
+
+    Raises:
+      ValueError: if there is no channel.
 
     Example:
       >>> powers(jnp.array([1.0, 0.5, 0.1]), total=3.0).tolist()
       [2.0, 1.0, 0.0]
     """
-    gains = jnp.asarray(gains)
-    weights = jnp.ones_like(gains) if weights is None else weights
-    total = jnp.asarray(total, gains.dtype)[..., None]
+    numbers.require_some(gains, "gains", axis=-1)
+    weights = jnp.ones(jnp.shape(gains)) if weights is None else weights
+    gains, total, weights = numbers.as_floats(gains, total, weights)
+    total = total[..., None]
     depth = _depth(weights * gains, weights, total)
     order = jnp.argsort(depth, axis=-1)
     ordered, widths = (jnp.take_along_axis(v, order, -1) for v in (depth, weights))
@@ -43,7 +48,10 @@ def powers(
     used = poured - jnp.cumsum(widths * ordered, axis=-1) < total
     filled = jnp.sum(jnp.where(used, widths * ordered, 0.0), axis=-1, keepdims=True)
     width = jnp.sum(jnp.where(used, widths, 0.0), axis=-1, keepdims=True)
-    return weights * jnp.maximum((total + filled) / width - depth, 0.0)
+    powers = weights * jnp.maximum((total + filled) / width - depth, 0.0)
+    # Comparisons with NaN chose who gets something: then nobody knows.
+    unknown = jnp.any(jnp.isnan(gains * weights), axis=-1, keepdims=True)
+    return jnp.where(unknown, jnp.nan, powers)
 
 
 def _depth(slopes: base.Array, weights: base.Array, total: base.Array) -> base.Array:

@@ -95,6 +95,7 @@ class AnalogLink:
         return contract.make_output(
             math.sqrt(2.0) * jnp.concatenate([x_hat.real, x_hat.imag], axis=1),
             mask,
+            snr_db=snr_db,
             uses_per_token=x.shape[1],
             bits_per_token=0,
             pilot_uses=pilot_uses,

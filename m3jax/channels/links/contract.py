@@ -2,10 +2,12 @@
 
 from typing import Any, NamedTuple, Protocol
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from m3jax import base
-from m3jax.ops import masks
+from m3jax.ops import masks, numbers
 
 
 class LinkOutput(NamedTuple):
@@ -51,13 +53,13 @@ class Link(Protocol):
 def check_inputs(
     values: base.Array, mask: base.Array, snr_db: base.Array
 ) -> base.Array:
-    """Checks the shapes that a link is called with.
+    """Checks what a link is called with.
 
     Returns:
       The values in float32 or wider.
 
     Raises:
-      ValueError: for wrong shapes.
+      ValueError: for wrong shapes, or an SNR that is known to be NaN.
     """
     values = jnp.asarray(values)
     hint = "a link takes one example; use jax.vmap for a batch"
@@ -75,7 +77,13 @@ def check_inputs(
         raise ValueError(
             f"snr_db must be a scalar, got shape {jnp.shape(snr_db)}; {hint}."
         )
-    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
+    # An array of JAX may not be known yet: then NaN goes through to what arrives.
+    if not isinstance(snr_db, jax.Array) and np.isnan(snr_db):
+        raise ValueError(
+            "snr_db is NaN; give a finite SNR in dB, inf for no noise, or -inf for no "
+            "signal."
+        )
+    return numbers.as_float(values, least=jnp.float32)
 
 
 def check_energy(symbol_energy: float) -> None:
@@ -114,6 +122,7 @@ def make_output(
     received: base.Array,
     mask: base.Array,
     *,
+    snr_db: base.Array = 0.0,
     uses_per_token: int,
     bits_per_token: int,
     energy: base.Array,
@@ -121,8 +130,12 @@ def make_output(
     arrived: base.Array | bool = True,
     auxiliary_loss: base.Array | float = 0.0,
 ) -> LinkOutput:
-    """Puts a ``LinkOutput`` together: padding arrives as zeros and costs nothing."""
+    """Puts a ``LinkOutput`` together: padding arrives as zeros and costs nothing.
+
+    Over an SNR of NaN all else arrives as NaN, though decided bits show none of it.
+    """
     mask = jnp.asarray(mask).astype(bool)
+    received = jnp.where(jnp.isnan(snr_db), jnp.nan, received)
     num_tokens = jnp.sum(mask, dtype=jnp.int32)
     return LinkOutput(
         values=masks.keep(received, mask),

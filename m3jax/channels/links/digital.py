@@ -99,6 +99,7 @@ class DigitalLink:
         return contract.make_output(
             quantisers.straight_through(levels, sent.values) - offset,
             mask,
+            snr_db=snr_db,
             uses_per_token=pipe.uses_per_token,
             bits_per_token=bits.shape[1],
             pilot_uses=pipe.pilot_uses,

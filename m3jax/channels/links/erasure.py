@@ -114,6 +114,7 @@ class ErasureLink:
         return contract.make_output(
             jnp.where(arrived[:, None], sent, fill),
             mask,
+            snr_db=snr_db,
             uses_per_token=uses_per_token,
             bits_per_token=bits_per_token,
             energy=self.symbol_energy * uses_per_token * jnp.sum(mask, dtype=float),

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from m3jax import base
-from m3jax.channels import blocks
+from m3jax.channels import blocks, noise
 from m3jax.channels import csi as csi_lib
 from m3jax.ops import masks, units
 
@@ -101,4 +101,4 @@ def _pilot_energy(csi: csi_lib.PilotCSI, snr: base.Array) -> base.Array:
     """Energy of one pilot symbol over that of a data symbol; 0 without noise."""
     if csi.pilot_snr_db is None:
         return jnp.ones(())
-    return units.db_to_lin(csi.pilot_snr_db) / jnp.asarray(snr)
+    return units.db_to_lin(csi.pilot_snr_db) * noise.noise_power(snr)

@@ -137,6 +137,7 @@ class VQLink:
         return contract.make_output(
             words + (unit - jax.lax.stop_gradient(unit)),
             mask,
+            snr_db=snr_db,
             uses_per_token=pipe.uses_per_token,
             bits_per_token=bits.shape[1],
             pilot_uses=pipe.pilot_uses,

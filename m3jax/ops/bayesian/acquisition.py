@@ -5,6 +5,7 @@ from jax.scipy import special
 from jax.scipy.stats import norm
 
 from m3jax import base
+from m3jax.ops import numbers
 
 _TINY = 1e-12
 _NEAR = 1.5
@@ -34,11 +35,13 @@ def expected_improvement(
       >>> expected_improvement(jnp.array([1.0, 0.0]), jnp.array([0.0, 0.0]), 0.5)
       Array([0. , 0.5], dtype=float32)
     """
+    mean, std, best = numbers.as_floats(mean, std, best)
     gain = best - xi - mean
     safe = jnp.maximum(std, _TINY)
     z = gain / safe
     found = gain * special.ndtr(z) + safe * norm.pdf(z)
-    return jnp.where(std > _TINY, jnp.maximum(found, 0.0), jnp.maximum(gain, 0.0))
+    sure = std <= _TINY  # not if it is NaN
+    return jnp.where(sure, jnp.maximum(gain, 0.0), jnp.maximum(found, 0.0))
 
 
 def log_expected_improvement(
@@ -67,6 +70,7 @@ def log_expected_improvement(
       >>> log_expected_improvement(jnp.float32(2.0), jnp.float32(0.1), 0.0).round()
       Array(-209., dtype=float32)
     """
+    mean, std, best = numbers.as_floats(mean, std, best)
     std = jnp.maximum(std, _TINY)
     z = (best - xi - mean) / std
     far = z < -_NEAR
@@ -81,11 +85,13 @@ def log_expected_improvement(
 
 def log_probability_below(mean: base.Array, std: base.Array) -> base.Array:
     """Logarithm of `probability_below`."""
+    mean, std = numbers.as_floats(mean, std)
     return special.log_ndtr(-mean / jnp.maximum(std, _TINY))
 
 
 def probability_below(mean: base.Array, std: base.Array) -> base.Array:
     """Probability that a normal number is not above 0: of keeping a constraint."""
+    mean, std = numbers.as_floats(mean, std)
     return special.ndtr(-mean / jnp.maximum(std, _TINY))
 
 
@@ -105,7 +111,9 @@ def constrained(
       xi: what an improvement must at least be.
       log: its logarithm, with slopes where it underflows.
     """
-    known = jnp.isfinite(best)
+    numbers.require_some(mean, "mean")
+    mean, std, best = numbers.as_floats(mean, std, best)
+    known = ~jnp.isinf(best)  # NaN goes through
     if not log:
         gain = jnp.where(known, expected_improvement(mean[0], std[0], best, xi), 1.0)
         return gain * jnp.prod(probability_below(mean[1:], std[1:]), axis=0)
