@@ -56,7 +56,7 @@ class RMSNorm(nn.Module):
     """Root-mean-square normalisation, as in Llama: ``x / rms(x) * scale``.
 
     Attributes:
-      eps: added to the mean square.
+      eps: added to the mean square; where that overflows, the output is NaN.
       dtype: compute type; the mean square itself is taken in float32.
     """
 
@@ -69,9 +69,10 @@ class RMSNorm(nn.Module):
         ones, shape = nn.initializers.ones, (x.shape[-1],)
         scale = self.param("scale", ones, shape, jnp.float32)
         x = x.astype(jnp.float32)
-        inverse_rms = jax.lax.rsqrt(
-            jnp.mean(jnp.square(x), axis=-1, keepdims=True) + self.eps
-        )
+        mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+        # Beyond 1e19 squares overflow: the norm would be zeros, and nobody would know.
+        mean_square = jnp.where(jnp.isinf(mean_square), jnp.nan, mean_square)
+        inverse_rms = jax.lax.rsqrt(mean_square + self.eps)
         return (x * inverse_rms).astype(self.dtype) * scale.astype(self.dtype)
 
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from m3jax import base
+from m3jax.ops import numbers
 
 # Finite, so that zero probability times its logarithm is zero, in gradients too.
 MASK_VALUE = -1e9
@@ -38,6 +39,7 @@ class TanhGaussian(distrax.Transformed):
     """
 
     def __init__(self, mean: base.Array, log_std: base.Array):
+        mean, log_std = numbers.as_floats(mean, log_std)
         gaussian = distrax.MultivariateNormalDiag(mean, jnp.exp(log_std))
         super().__init__(gaussian, distrax.Block(distrax.Tanh(), 1))
 
@@ -157,7 +159,8 @@ class GumbelSoftmax(distrax.OneHotCategorical):
         """
         if self._straight_through:
             return super().log_prob(value)
-        return self.log_prob_of_log(jnp.log(jnp.maximum(value, _least(value))))
+        value = numbers.as_float(value)
+        return self.log_prob_of_log(jnp.log(jnp.maximum(value, _least(value.dtype))))
 
     def log_prob_of_log(self, log_value: base.Array) -> base.Array:
         """Log-density on the simplex of the relaxed sample ``exp(log_value)``.
@@ -173,6 +176,7 @@ class GumbelSoftmax(distrax.OneHotCategorical):
           ``[...]``, with respect to any k - 1 of the shares.
         """
         valid = ~(self.logits <= MASK_VALUE / 2)
+        log_value = numbers.as_float(log_value)
         log_value = jnp.where(valid, log_value, 0.0)
         # Both sums fall by k c if c is taken from each: the largest, so that what is
         # added up is as small as it can be.
@@ -184,9 +188,9 @@ class GumbelSoftmax(distrax.OneHotCategorical):
         return constant + (count - 1) * jnp.log(self._temperature) + powers
 
 
-def _least(value: base.Array) -> float:
+def _least(dtype: jnp.dtype) -> float:
     """The smallest normal number of a type: its reciprocal is a number too."""
-    return float(jnp.finfo(jnp.result_type(value, jnp.float32)).tiny)
+    return float(jnp.finfo(dtype).tiny)
 
 
 class BinaryConcrete(distrax.Bernoulli):
@@ -243,6 +247,7 @@ def mask_logits(logits: base.Array, mask: base.Array | None) -> base.Array:
     Raises:
       ValueError: as `check_mask`.
     """
+    logits = numbers.as_float(logits)
     if mask is None:
         return logits
     check_mask(mask)

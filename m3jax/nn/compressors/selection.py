@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from m3jax import base
 from m3jax.nn.compressors import contract
-from m3jax.ops import masks
+from m3jax.ops import masks, numbers
 
 
 def select(
@@ -127,7 +127,10 @@ class TopKNorm(contract.Compressor):
 
     def compress(self, tokens, mask, *, scores=None, key=None):
         """Keeps the M largest; ties go to the earlier token."""
-        squares = jnp.sum(jnp.square(tokens.astype(jnp.float32)), axis=-1)
+        # Their order has no scale, but their squares would overflow and vanish.
+        x = masks.keep(numbers.as_float(tokens, jnp.float32), mask)
+        x = x * numbers.unit_scale(numbers.peak(x, axis=(1, 2)))[:, None, None]
+        squares = jnp.sum(jnp.square(x), axis=-1)
         return select(tokens, mask, squares, self.num_tokens, self.progressive)
 
 

@@ -48,8 +48,8 @@ def accept_probability(
     wanted = jnp.take_along_axis(target, at, axis=-1)[..., 0]
     given = jnp.take_along_axis(draft, at, axis=-1)[..., 0]
     # A word with q(x) = 0 cannot be drawn: what is returned for it counts nowhere.
-    ratio = wanted / jnp.where(given == 0.0, 1.0, given)
-    return jnp.where(wanted >= given, 1.0, ratio)
+    sure = wanted >= given
+    return jnp.where(sure, 1.0, wanted / jnp.where(sure, 1.0, given))
 
 
 def residual(target: base.Array, draft: base.Array) -> base.Array:
