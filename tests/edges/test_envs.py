@@ -8,7 +8,6 @@ import pytest
 from m3jax import envs
 from m3jax.envs import randomised, spaces
 from m3jax.envs.edge_cloud import offloading, plans
-from m3jax.envs.edge_cloud import policies as cloud_policies
 from m3jax.envs.edge_cloud import world as cloud
 from m3jax.envs.expert_routing import (
     events,
@@ -46,7 +45,7 @@ CLOUD_PLAN = jnp.array([0.9, 0.8, 0.7, 0.2, 0.6, 0.9, 0.5, 0.4])
 FIXED = "empty one"  # sizes that parameters fix
 # Scores in [0, 1] lie there for links of any quality, and a weight is in [0, 1].
 SCORE = {"huge": lambda x: (x >= 0) & (x <= 1)}
-FREE = {edge: "any" for edge in ("inf", "ninf", "huge")}
+FREE = dict.fromkeys(("inf", "ninf", "huge"), "any")
 # Actions are numbers in [0, 1], which adapters check: beyond, only NaN must not vanish.
 
 

@@ -55,10 +55,12 @@ ELBO = state_space_types.Elbo(-X, X, X, X)
 
 # Infinite inputs of a network are NaN or not as its activations have it; a huge one
 # overflows somewhere. Only NaN must stay NaN.
-WILD = {edge: "any" for edge in ("inf", "ninf", "huge")}
+WILD = dict.fromkeys(("inf", "ninf", "huge"), "any")
 FIXED = "empty one"
 # What is poked is a number in a row whose order or choice is the output.
 CHOICE = {"nan": "any"}
+# Whom a token merges with.
+LOST = {"nan": "any", "inf": "any", "ninf": "any"}
 
 
 def net(module, *args, method=None, **kwargs):
@@ -76,7 +78,16 @@ def compress(name):
     return lambda x, mask: module.apply({}, x, mask, method="compress").tokens
 
 
-def policy(made, field="entropies"):
+def judged(target, draft):
+    """The law of the word after one draft, and how well both agree."""
+    coins = jnp.full((1, 1), 0.5)
+    found = verification.judge(
+        jnp.stack([target, target], 1), draft[:, None], WORDS[:, None], coins > 0, coins
+    )
+    return found.final_law, found.agreement
+
+
+def policy(made):
     """The state of a policy after a round, as a function of what it saw."""
 
     def update(seen):
@@ -169,7 +180,7 @@ ROWS = [
             ("stride", "windows.Stride", {}),
             # A norm that is NaN is the lowest: another token is kept.
             ("top_k_norm", "selection.TopKNorm", {"nan": "any"}),
-            ("token_merging", "merging.TokenMerging", {"nan": "any"}),
+            ("token_merging", "merging.TokenMerging", LOST),
         )
     ),
     Row(
@@ -215,7 +226,7 @@ ROWS = [
         (TOKENS, MASK),
         0,
         "compressors.merging.merge_step",
-        nan="any",  # whom it merges with
+        **LOST,
         mask=1,
         skip=FIXED,
     ),
@@ -457,15 +468,7 @@ ROWS = [
     Row(verification.residual, (LAW, LAW[:, ::-1]), (0, 1), inf="any", ninf="any"),
     Row(verification.agreement, (LAW, LAW[:, ::-1]), (0, 1)),
     Row(
-        lambda p, q: (
-            verification.judge(
-                jnp.stack([p, p], 1),
-                q[:, None],
-                WORDS[:, None],
-                MASK[:, :1],
-                HEADS[:, :1, 0, 0],
-            ).final_law
-        ),
+        judged,
         (LAW, LAW[:, ::-1]),
         (0, 1),
         "speculation.verification.judge",

@@ -22,7 +22,7 @@ MLP = networks.Mlp((4,), 2)
 MLP_PARAMS = MLP.init(jax.random.key(0), TABLE)
 # A reward has no limit, so what it is bounded by is not known.
 UNBOUNDED = {"inf": "any", "ninf": "any"}
-ANY = {edge: "any" for edge in ("inf", "ninf", "huge")}
+ANY = dict.fromkeys(("inf", "ninf", "huge"), "any")
 
 
 def gumbel(method, straight_through=False):
