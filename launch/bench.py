@@ -20,7 +20,7 @@ from m3jax.train import typed_json
 GROUPS = (
     *("training", "startup", "grid", "links", "tokens"),
     *("retrieval", "sac", "environment", "selection", "allocation", "moe"),
-    *("expert_parallel", "speculation", "bayesopt"),
+    *("expert_parallel", "speculation", "bayesopt", "checkpoints"),
 )
 
 _ONLY = flags.DEFINE_multi_enum("only", None, GROUPS, "A group; all if unset.")

@@ -2,11 +2,15 @@
 
 import ctypes
 import gc
+import json
 import math
 import os
 import pathlib
 import platform
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -22,6 +26,9 @@ if QUICK not in (flags := os.environ.get("XLA_FLAGS", "")):
     os.environ["XLA_FLAGS"] = f"{QUICK} {flags}".strip()
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 jax.config.update("jax_disable_most_optimizations", True)
+
+SERVER = pathlib.Path(__file__).with_name("forkserver.py")
+ROOT = SERVER.parents[1]
 
 # Bytes; a process that has imported everything takes three quarters of the first.
 MUCH, TOO_MUCH = 0.9e9, 1.6e9
@@ -133,3 +140,85 @@ def random_params():
         return jax.tree.map_with_path(draw, shapes)
 
     return make
+
+
+class Done(NamedTuple):
+    """How a launcher ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Running(NamedTuple):
+    """A launcher that runs: its process, and what waits for its end."""
+
+    process: int
+    wait: Callable[[], Done]
+
+    def send(self, signal: int) -> None:
+        """Sends a signal."""
+        os.kill(self.process, signal)
+
+
+class Launch:
+    """Asks the server of forks."""
+
+    def __init__(self, server: subprocess.Popen):
+        self._server = server
+
+    def __call__(self, script: str, *argv: object, **options: object) -> Done:
+        """Runs a launcher to its end."""
+        return self.start(script, *argv, **options).wait()
+
+    def start(
+        self, script: str, *argv: object, cwd: object = ROOT, **environ: object
+    ) -> Running:
+        """Starts a launcher."""
+        request = {
+            "cwd": str(cwd),
+            "script": f"launch/{script}",
+            "argv": [str(arg) for arg in argv],
+            "environ": {name: str(value) for name, value in environ.items()},
+        }
+        process = self._ask(request)["process"]
+        return Running(process, lambda: Done(**self._ask({"process": process})))
+
+    def _ask(self, request: dict) -> dict:
+        self._server.stdin.write(json.dumps(request) + "\n")
+        self._server.stdin.flush()
+        return json.loads(self._server.stdout.readline())
+
+
+@pytest.fixture(scope="session")
+def launch(tmp_path_factory) -> Iterator[Launch]:
+    """``launch("train.py", "--workdir=runs/t")`` runs a launcher to its end.
+
+    ``launch.start(...)`` gives a `Running` instead.
+
+    It stands in the root of the repository, unless ``cwd`` is given; data sets,
+    compiled programs and exports go to folders of their own.
+    """
+    root = tmp_path_factory.mktemp("launch")
+    env = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_COMPILATION_CACHE_DIR": str(root / "compiled"),
+        "M3JAX_DATA_DIR": str(root / "data"),
+        "M3JAX_CACHE_DIR": str(root / "kept"),
+        "M3JAX_MODELS_DIR": str(root / "models"),
+        "PYTHONPATH": str(ROOT),
+    }
+    with subprocess.Popen(
+        [sys.executable, SERVER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=env,
+    ) as server:
+        assert server.stdout.readline() == "ready\n"
+
+        yield Launch(server)
+        server.stdin.close()

@@ -1,19 +1,21 @@
 """Writes a generated data set once, and refuses to read a copy that is damaged."""
 
 import contextlib
-import fcntl
 import io
 import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
 from m3jax.data.edgescenes import builder as edgescenes
+from m3jax.files import disk, locks
+
+_MEND = "delete this folder and run the command again to make it anew"
 
 
 class Variant(Protocol):
@@ -40,6 +42,19 @@ Builder = type[tfds.core.GeneratorBasedBuilder]
 def default_data_dir() -> pathlib.Path:
     """``$M3JAX_DATA_DIR`` if it is set, else ``~/.cache/m3jax/data``."""
     return pathlib.Path(os.environ.get("M3JAX_DATA_DIR") or "~/.cache/m3jax/data")
+
+
+def root(data_dir: str | None) -> pathlib.Path:
+    """Where the sets and caches of a config live.
+
+    ``$M3JAX_DATA_DIR`` goes before what the config says, so that a run can be measured
+    where its data have moved.
+
+    Args:
+      data_dir: of the config; None for the default.
+    """
+    chosen = os.environ.get("M3JAX_DATA_DIR") or data_dir or default_data_dir()
+    return disk.local(chosen, "data_dir")
 
 
 def prepare(
@@ -76,13 +91,48 @@ def prepare(
             f"{dataset.__name__} has no config {config!r}; choose one of {names}"
         )
     name = config if isinstance(config, str) else config.name
-    root = pathlib.Path(data_dir or default_data_dir()).expanduser().absolute()
-    folder = root / dataset.name / name / str(dataset.VERSION)
+    place = disk.local(data_dir or default_data_dir(), "data_dir")
+    folder = place / dataset.name / name / str(dataset.VERSION)
     if not folder.exists():
         with _locked(folder.parent):
             if not folder.exists():  # another process may have written it meanwhile
-                _write(dataset, config, root, folder)
-    return _open(dataset, config, root, folder)
+                _write(dataset, config, place, folder)
+    return _open(dataset, config, place, folder)
+
+
+class Records:
+    """A split on disk, example by example; records have checksums of their own.
+
+    Args:
+      made: of `prepare`.
+      split: one of its splits.
+
+    Raises:
+      ValueError: there is no such split; on reading, a record is damaged.
+    """
+
+    def __init__(self, made: tfds.core.GeneratorBasedBuilder, split: str):
+        if split not in made.info.splits:
+            raise ValueError(
+                f"no split {split!r}; choose one of {list(made.info.splits)}"
+            )
+        self._split, self._folder = split, made.data_path
+        self._source = made.as_data_source(split)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        try:
+            return self._source[index]
+        except IndexError:
+            raise
+        except Exception as error:  # damage has many types
+            why = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(
+                f"{self._folder} is damaged (example {index} of {self._split}: {why});"
+                f" {_MEND}"
+            ) from error
 
 
 def _builder(
@@ -94,16 +144,14 @@ def _builder(
 @contextlib.contextmanager
 def _locked(folder: pathlib.Path) -> Iterator[None]:
     """Holds a folder, which is made if need be; the system lets go if we are killed."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
-    except OSError as error:
-        raise OSError(
-            f"can't write to {folder} ({error.strerror}): pass another data_dir or set "
-            "M3JAX_DATA_DIR"
-        ) from None
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locks.waited_for(folder))
+        except OSError as error:
+            raise OSError(
+                f"can't write to {folder} ({error.strerror}): pass another data_dir or "
+                "set M3JAX_DATA_DIR"
+            ) from None
         yield
 
 
@@ -141,20 +189,19 @@ def _open(
     dataset: Builder, config: str | Variant, root: pathlib.Path, folder: pathlib.Path
 ) -> tfds.core.GeneratorBasedBuilder:
     """Opens the copy on disk, having seen that every record of the recipe is there."""
-    mend = "delete this folder and run the command again to make it anew"
     try:
         builder = _builder(dataset, config, root)
     except Exception as error:  # a damaged file makes TFDS raise anything
         raise ValueError(
-            f"{folder} is damaged (its description can't be read: {error}); {mend}"
+            f"{folder} is damaged (its description can't be read: {error}); {_MEND}"
         ) from error
     recipe = builder.builder_config.recipe()
     if fault := _fault(builder, recipe["sizes"]):
-        raise ValueError(f"{folder} is damaged ({fault}); {mend}")
+        raise ValueError(f"{folder} is damaged ({fault}); {_MEND}")
     if builder.info.metadata != recipe:
         raise ValueError(
             f"{folder} was made by another recipe, {dict(builder.info.metadata)} and "
-            f"not {recipe}; {mend}"
+            f"not {recipe}; {_MEND}"
         )
     return builder
 

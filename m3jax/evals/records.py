@@ -10,8 +10,9 @@ import numpy as np
 
 from m3jax import base
 from m3jax.evals import axes
+from m3jax.files import disk
 from m3jax.ops import intervals
-from m3jax.train import disk, typed_json
+from m3jax.train import typed_json
 
 ALL = "every place on the axis"
 """In place of coordinates: all there are, averaged."""
@@ -88,8 +89,13 @@ def write(path: str | os.PathLike[str], records: Iterable[base.Record]) -> None:
     Raises:
       OSError: no room, or no place that can be written to; the old file is untouched.
     """
+    disk.write_text(path, to_text(records))
+
+
+def to_text(records: Iterable[base.Record]) -> str:
+    """What ``write`` writes."""
     rows = [json.dumps(_encode(record), allow_nan=False) for record in records]
-    disk.write_text(path, "[\n" + ",\n".join(rows) + "\n]\n")
+    return "[\n" + ",\n".join(rows) + "\n]\n"
 
 
 def read(path: str | os.PathLike[str]) -> list[base.Record]:

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from m3jax import base
 from m3jax.evals import axes, heat_maps, plots, tables
 from m3jax.evals import records as records_lib
+from m3jax.files import disk
 from m3jax.train import metrics as metric_files
 
 RECORDS = "evaluation.json"
+_TABLE, _PLOTS = "table.md", "plots"
 _SHOWN_DB = (0.0, 20.0)
 
 
@@ -23,7 +25,8 @@ def write(
 
     Args:
       rows: of one or more variants, baselines included.
-      directory: gets ``evaluation.json``, ``table.md`` and ``plots/``.
+      directory: gets ``evaluation.json``, ``table.md`` and ``plots/``; those of an
+        earlier evaluation with other results move to ``evaluation-1/``, and so on.
       metrics: those with a table and a plot over each axis; () for the first.
 
     Returns:
@@ -33,18 +36,35 @@ def write(
       OSError: the directory can't be written to.
     """
     folder = pathlib.Path(directory)
+    _keep_earlier(folder, rows)
     records_lib.write(folder / RECORDS, rows)
-    text = markdown(rows, metrics)
-    (folder / "table.md").write_text(text + "\n", encoding="utf-8")
+    disk.write_text(folder / _TABLE, markdown(rows, metrics) + "\n")
     figures = _draw(rows, metrics)
     if (folder / "metrics.jsonl").exists():
         found = metric_files.read(folder)
         if any("loss" in row for row in found):
             figures["loss"] = plots.training_curves({folder.name: found}).figure
     return [
-        plots.save(figure, folder / "plots" / f"{name}.png")
+        plots.save(figure, folder / _PLOTS / f"{name}.png")
         for name, figure in figures.items()
     ]
+
+
+def _keep_earlier(folder: pathlib.Path, rows: Sequence[base.Record]) -> None:
+    """Moves what an earlier evaluation wrote, if this one found something else."""
+    path = folder / RECORDS
+    if not path.exists() or path.read_bytes() == records_lib.to_text(rows).encode():
+        return
+    numbers = (n for n in itertools.count(1) if not (folder / _earlier(n)).exists())
+    kept = folder / _earlier(next(numbers))
+    kept.mkdir()
+    for name in (RECORDS, _TABLE, _PLOTS):
+        if (folder / name).exists():
+            (folder / name).rename(kept / name)
+
+
+def _earlier(number: int) -> str:
+    return f"evaluation-{number}"
 
 
 def markdown(rows: Sequence[base.Record], metrics: Sequence[str] = ()) -> str:

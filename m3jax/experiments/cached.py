@@ -4,14 +4,14 @@
 features that go through it, so that no picture is read again. The cache is named by a
 digest of what decides it: the program, the parameters that it touches, data set and
 split. What is made is kept in half precision: tokens leave a LayerNorm, so it costs
-them a relative error of 5e-4, and half the room.
+them a relative error of 5e-4, and half the room. A cache whose files have changed since
+they were written, by their checksums, is made anew.
 """
 
+import contextlib
 import hashlib
 import json
-import os
 import pathlib
-import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,14 +19,17 @@ import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from m3jax import base
 from m3jax.data import pipeline, prepare
 from m3jax.experiments import contract
+from m3jax.files import locks, sums
 from m3jax.ops import paths
-from m3jax.train import progress
+from m3jax.train import progress, typed_json
 
 _BATCH = 200
+_SUMS = "sums.json"
 
 
 def load(
@@ -61,18 +64,23 @@ def load(
     """
     made, through = _shapes(system, params, data)
     folder = _folder(system, params, data, split, limit)
-    if not folder.exists():
-        source = data.source(split)
-        size = len(source) if limit is None else min(limit, len(source))
-        run = jax.jit(system.prepare)
-        _write(folder, _prepared(run, params, data, source, size, show_progress))
     wanted = system.reads if features is None else features
     kept = (*made, *(name for name in through if name in wanted))
+    if _fault(folder, kept):
+        with _explained_write(folder), locks.waited_for(folder):
+            # Another process may have made it meanwhile.
+            if fault := _fault(folder, kept):
+                if (folder / _SUMS).exists():
+                    logging.warning("the cache of features is made anew: %s", fault)
+                source = data.source(split)
+                size = len(source) if limit is None else min(limit, len(source))
+                run = jax.jit(system.prepare)
+                _write(
+                    folder, _prepared(run, params, data, source, size, show_progress)
+                )
     return paths.unflatten(
         {
-            path: np.load(
-                folder / f"{_file(path)}.npy", mmap_mode="r" if path in made else None
-            )
+            path: np.load(folder / _file(path), mmap_mode="r" if path in made else None)
             for path in kept
         }
     )
@@ -160,8 +168,7 @@ def _folder(system, params, data, split: str, limit: int | None) -> pathlib.Path
     for path in sorted(touched(system, params, data)):
         digest.update(path.encode())
         digest.update(np.asarray(leaves[path]).tobytes())
-    root = pathlib.Path(data.data_dir or prepare.default_data_dir()).expanduser()
-    return root / "features" / digest.hexdigest()[:16]
+    return prepare.root(data.data_dir) / "features" / digest.hexdigest()[:16]
 
 
 def _prepared(
@@ -188,31 +195,47 @@ def _halved(leaf: np.ndarray) -> np.ndarray:
 
 
 def _file(path: str) -> str:
-    return path.replace("/", ".")
+    return f"{path.replace('/', '.')}.npy"
+
+
+def _fault(folder: pathlib.Path, kept: Sequence[str]) -> str:
+    """What is wrong with a cache; "" if its files are those that were written."""
+    try:
+        wanted = typed_json.read(folder / _SUMS)
+        for path in kept:
+            sums.check({_file(path): sums.of_file(folder / _file(path))}, wanted)
+            if _file(path) not in wanted:
+                return f"{folder / _file(path)} is unknown"
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return f"{folder}: {error}"
+    return ""
 
 
 def _write(folder: pathlib.Path, parts: Iterator[dict[str, np.ndarray]]) -> None:
-    """Writes the whole cache or none of it."""
+    """Writes a cache; the checksums come last and say that it is whole."""
+    (folder / _SUMS).unlink(missing_ok=True)
     arrays: dict[str, list[np.ndarray]] = {}
     for part in parts:
         for path, array in part.items():
             arrays.setdefault(path, []).append(array)
-    temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+    found = {}
+    for path, rows in arrays.items():
+        file = folder / _file(path)
+        np.save(file, np.concatenate(rows))
+        found[file.name] = sums.of_file(file)
+    typed_json.write(folder / _SUMS, found)
+
+
+@contextlib.contextmanager
+def _explained_write(folder: pathlib.Path) -> Iterator[None]:
     try:
-        temporary.mkdir(parents=True)
-        for path, rows in arrays.items():
-            np.save(temporary / f"{_file(path)}.npy", np.concatenate(rows))
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if not folder.exists():  # else another process was first, with the same
-                raise
+        yield
     except OSError as error:
+        if error.filename and not str(error.filename).startswith(str(folder)):
+            raise  # of the data themselves
         raise OSError(
             error.errno,
             f"can't write the cache of features ({error.strerror}); make room, or give"
             " a data_dir that can be written to",
             str(folder),
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

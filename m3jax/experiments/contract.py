@@ -14,6 +14,7 @@ import jax
 
 from m3jax import base
 from m3jax.data import pipeline
+from m3jax.experiments import starts
 from m3jax.train import config as train_config
 
 
@@ -24,9 +25,11 @@ class Experiment(Protocol):
     Attributes:
       train: lengths, intervals, seed.
       name: of the system, as records and cards have it.
+      start: what a first start takes parameters from, see ``starts``; "" for nothing.
     """
 
     train: train_config.TrainConfig
+    start: str
 
     @property
     def name(self) -> str:
@@ -38,8 +41,13 @@ class Experiment(Protocol):
         All of it, the system too; nothing is compiled, loaded or drawn.
         """
 
-    def build(self) -> base.Run:
-        """Makes the run; cheap, see ``base.Run``."""
+    def build(self, own: Callable[[], base.Params] | None = None) -> base.Run:
+        """Makes the run; cheap, see ``base.Run``.
+
+        Args:
+          own: gives the parameters of a run that goes on, which stand for those of its
+            start: that may have gone since.
+        """
 
 
 class SystemConfig(Protocol):
@@ -121,15 +129,20 @@ class Evaluator(Protocol):
         """What is watched while training: its name, and what measures it."""
 
 
-def check(config: Any) -> Experiment:
+def check(config: Any, starts_anew: bool = True) -> Experiment:
     """Returns an experiment's config, validated.
+
+    Args:
+      config: of an experiment.
+      starts_anew: whether what it starts from will be read.
 
     Raises:
       TypeError: it is none; says what is missing.
       ValueError: as ``Experiment.validate``.
+      FileNotFoundError: there is nothing to start from.
     """
     if not dataclasses.is_dataclass(config) or not isinstance(config, Experiment):
-        owed = ("train", "name", "validate", "build")
+        owed = ("train", "name", "start", "validate", "build")
         missing = [name for name in owed if not hasattr(config, name)]
         raise TypeError(
             f"{type(config).__name__} is no experiment: it lacks "
@@ -138,4 +151,6 @@ def check(config: Any) -> Experiment:
             " m3jax.experiments.supervised.Supervised"
         )
     config.validate()
+    if starts_anew:
+        starts.check(config.start)
     return config

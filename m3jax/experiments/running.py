@@ -4,9 +4,11 @@ Launchers and notebooks start here. Nothing below knows a system: it asks the co
 build a ``base.Run``.
 """
 
+import contextlib
+import functools
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -65,38 +67,48 @@ def train(
       The final train state.
 
     Raises:
-      TypeError, ValueError, OSError: of ``contract.check``, ``workdir.prepare``, the
+      TypeError, ValueError, OSError: of ``contract.check``, ``workdir.owned``, the
         data and ``loop.fit``.
     """
-    contract.check(config)
+    goes_on = resume and workdir.has_checkpoints(directory)
+    contract.check(config, starts_anew=not goes_on)
     workdir.check(directory, config, resume)
-    run = config.build()
+    own = functools.partial(checkpoints.restore_params, directory)
+    run = config.build(own if goes_on else None)
     learner = run.make_learner()
-    batches = run.batches() if run.batches else sources.NoBatches()
-    folder = workdir.prepare(directory, config, resume)
     watch = run.watch if config.train.evaluate_every else None
+    with workdir.owned(directory, config, resume) as folder, _batches(run) as batches:
+        try:
+            with checkpoints.Checkpointer(
+                folder / workdir.CHECKPOINTS,
+                keep=config.train.keep,
+                best_metric=run.best if watch else None,
+                config=typed_json.to_json(config),
+            ) as checkpointer:
+                return loop.fit(
+                    learner,
+                    batches,
+                    config.train,
+                    key=jax.random.key(config.train.seed),
+                    checkpointer=checkpointer,
+                    writer=metrics.MetricWriter(folder),
+                    evaluate=watch and (lambda state: watch(state.params)),
+                    resume=resume,
+                    show_progress=show_progress,
+                    tell=tell,
+                    report=lambda timings: workdir.started(folder, config, timings),
+                )
+        finally:
+            workdir.update_run(folder)
+
+
+@contextlib.contextmanager
+def _batches(run: base.Run) -> Iterator[Iterable[base.Batch]]:
+    """The batches of a run, whose loader ends with the body."""
+    batches = run.batches() if run.batches else sources.NoBatches()
     try:
-        with checkpoints.Checkpointer(
-            folder / workdir.CHECKPOINTS,
-            keep=config.train.keep,
-            best_metric=run.best if watch else None,
-            config=typed_json.to_json(config),
-        ) as checkpointer:
-            return loop.fit(
-                learner,
-                batches,
-                config.train,
-                key=jax.random.key(config.train.seed),
-                checkpointer=checkpointer,
-                writer=metrics.MetricWriter(folder),
-                evaluate=watch and (lambda state: watch(state.params)),
-                resume=resume,
-                show_progress=show_progress,
-                tell=tell,
-                report=lambda timings: workdir.update_run(folder, **timings),
-            )
+        yield batches
     finally:
-        workdir.update_run(folder)
         getattr(batches, "close", lambda: None)()
 
 

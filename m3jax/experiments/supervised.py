@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -64,7 +64,6 @@ class Supervised:
                 f"{self.name} reads {', '.join(unknown)}, which {self.data.version}"
                 f" does not have; it has {', '.join(self.data.features)}"
             )
-        starts.check(self.start)
         if self.cache and system.prepare is None:
             raise ValueError(
                 f"cache keeps what is done once for all SNRs, and {self.name} prepares"
@@ -76,10 +75,10 @@ class Supervised:
                 " start, or cache=False"
             )
 
-    def build(self) -> base.Run:
-        """Makes the run."""
+    def build(self, own: Callable[[], base.Params] | None = None) -> base.Run:
+        """Makes the run, from its ``own`` parameters if it goes on."""
         system = self.system.make_system()
-        warm_start = functools.cache(self._warm_start)
+        warm_start = functools.cache(functools.partial(self._warm_start, own))
         watched, watch = self.evaluator.watch(self.system, self.data)
         return base.Run(
             make_learner=lambda: learner_lib.make_learner(
@@ -106,8 +105,10 @@ class Supervised:
     def _trainable(self) -> str:
         return paths.expand(self.learner.trainable, self.system.PARTS)
 
-    def _warm_start(self) -> base.Params | None:
+    def _warm_start(self, own: Callable[[], base.Params] | None) -> base.Params | None:
         """Parameters that the system takes over from what was trained before."""
+        if own is not None and self.start:
+            return own()
         return self.system.warm_start(starts.load(self.start)) if self.start else None
 
     def _batches(

@@ -17,6 +17,7 @@ import jax
 from m3jax import base
 from m3jax.evals import records
 from m3jax.experiments import contract, fields, running, together
+from m3jax.files import disk, locks
 from m3jax.train import interrupts, progress, workdir
 
 _TOGETHER = "together"
@@ -79,9 +80,22 @@ def run(
       Stopped: SIGTERM or Ctrl-C came.
     """
     running.check_grid(grid)
+    directory = disk.local(directory, "--workdir")
     points = make_points(config, axes, directory)
+    with locks.owned(directory, "take another --workdir"):
+        return _run(points, list(axes), directory, grid, shared, show_progress)
+
+
+def _run(
+    points: Sequence[Point],
+    paths: list[str],
+    directory: pathlib.Path,
+    grid: base.Grid,
+    shared: bool | None,
+    show_progress: bool,
+) -> list[base.Record]:
     missing = [p for p in points if not _is_done(p)]
-    groups = _groups(missing, list(axes), shared)
+    groups = _groups(missing, paths, shared)
     steps = sum(p.config.train.steps for p in points)
     done = steps - sum(p.config.train.steps for p in missing)
     rows: list[base.Record] = []
@@ -91,10 +105,10 @@ def run(
         ) as bar:
             for group in groups:
                 tell = functools.partial(_tell_steps, bar, done, len(group))
-                _train(group, list(axes), pathlib.Path(directory), tell)
+                _train(group, paths, directory, tell)
                 done += group[0].config.train.steps * len(group)
     except interrupts.Interrupted as stop:
-        raise Stopped(stop, pathlib.Path(directory)) from stop
+        raise Stopped(stop, directory) from stop
     with progress.Bar("evaluating", len(points), "run", shown=show_progress) as bar:
         for number, point in enumerate(points):
             tell = functools.partial(_tell_share, bar, number)

@@ -170,18 +170,18 @@ def _of(rows: list[dict[str, Any]], number: int) -> list[dict[str, Any]]:
 
 def _write_run(config, directory, state: base.TrainState, rows) -> None:
     """Leaves what a run that was trained alone leaves."""
-    folder = workdir.prepare(directory, config)
-    writer = metrics.MetricWriter(folder)
-    writer.truncate(0)
-    for row in rows:
-        writer.write(row.pop("step"), row)
-    with checkpoints.Checkpointer(
-        folder / workdir.CHECKPOINTS,
-        keep=config.train.keep,
-        config=typed_json.to_json(config),
-    ) as saved:
-        saved.save(int(state.step), state, None, rows[-1] if rows else None)
-    workdir.update_run(folder)
+    with workdir.owned(directory, config) as folder:
+        writer = metrics.MetricWriter(folder)
+        writer.truncate(0)
+        for row in rows:
+            writer.write(row.pop("step"), row)
+        with checkpoints.Checkpointer(
+            folder / workdir.CHECKPOINTS,
+            keep=config.train.keep,
+            config=typed_json.to_json(config),
+        ) as saved:
+            saved.save(int(state.step), state, None, rows[-1] if rows else None)
+        workdir.started(folder, config, {})
 
 
 class _Stacked:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import jax
 
 from m3jax.evals import records
+from m3jax.files import disk, locks
 from m3jax.studies import compiling, report
 from m3jax.studies import store as store_lib
 from m3jax.studies import study as study_lib
@@ -101,13 +102,18 @@ def run(
       ValueError: no such study, or the folder is of another one.
       Stopped: SIGTERM or Ctrl-C came.
     """
-    with compiling.flags(compiling.quick_flags() if size == "smoke" else ""):
-        return _run(load(system, size), system, size, folder, num_workers)
+    study = load(system, size)
+    with (
+        locks.owned(disk.local(folder, "--out"), "take another --out"),
+        compiling.flags(compiling.quick_flags() if size == "smoke" else ""),
+    ):
+        return _run(study, system, size, folder, num_workers)
 
 
 def _run(study, system, size, folder, num_workers) -> str:
     store = store_lib.Store(folder, study.settings)
     units = study.units()
+    store.set_damaged_aside(units)
     missing = [unit for unit in units if not store.has(unit)]
     if missing:
         study.prepare()
@@ -121,7 +127,7 @@ def _run(study, system, size, folder, num_workers) -> str:
     verdicts = study.verdicts(results)
     report.write_verdicts(store.folder / "verdicts.json", verdicts)
     text = f"{report.verdict_table(verdicts)}\n\n{study.summarise(results)}"
-    (store.folder / "table.md").write_text(text + "\n", encoding="utf-8")
+    disk.write_text(store.folder / "table.md", text + "\n")
     study.draw(results, store.folder / "plots")
     return text
 

@@ -3,17 +3,21 @@
 import json
 import os
 import pathlib
+import tempfile
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from m3jax.evals import records
+from m3jax.files import disk, sums
 from m3jax.studies import study as study_lib
-from m3jax.train import disk, typed_json
+from m3jax.train import typed_json
 
 _SETTINGS = "settings.json"
+_SUFFIXES = (".json", ".npz", ".curves", ".sums")
 
 
 class Store:
@@ -49,17 +53,32 @@ class Store:
 
     def put(self, unit: study_lib.Unit, result: study_lib.UnitResult) -> None:
         """Keeps a unit's result; its records come last and say that it is whole."""
+        crcs = {}
         if result.arrays:
-            temporary = self._path(unit, ".tmp.npz")
-            np.savez_compressed(temporary, **result.arrays)
-            temporary.replace(self._path(unit, ".npz"))
+            path = self._path(unit, ".npz")
+            handle, temporary = tempfile.mkstemp(dir=self._units, suffix=".npz")
+            with os.fdopen(handle, "wb") as file:
+                np.savez_compressed(file, **result.arrays)
+            os.replace(temporary, path)
+            crcs[path.name] = sums.of_file(path)
         curves = {name: list(map(float, row)) for name, row in result.curves.items()}
         if curves:
-            disk.write_text(self._path(unit, ".curves"), json.dumps(curves))
-        records.write(self._path(unit, ".json"), result.records)
+            path = self._path(unit, ".curves")
+            disk.write_text(path, json.dumps(curves))
+            crcs[path.name] = sums.of_file(path)
+        path = self._path(unit, ".sums")
+        records_path = self._path(unit, ".json")
+        crcs[records_path.name] = sums.of_text(records.to_text(result.records))
+        typed_json.write(path, crcs)
+        records.write(records_path, result.records)
 
     def get(self, unit: study_lib.Unit) -> study_lib.UnitResult:
-        """What was kept."""
+        """What was kept.
+
+        Raises:
+          OSError, ValueError: a file is damaged; names it.
+        """
+        self._check(unit)
         rows, curves, arrays = records.read(self._path(unit, ".json")), {}, {}
         if (path := self._path(unit, ".curves")).exists():
             curves = json.loads(path.read_text(encoding="utf-8"))
@@ -67,6 +86,31 @@ class Store:
             with np.load(path) as found:
                 arrays = dict(found)
         return study_lib.UnitResult(rows, curves, arrays)
+
+    def set_damaged_aside(self, units: Iterable[study_lib.Unit]) -> None:
+        """Looks at all that was kept; what is damaged is kept beside, and told.
+
+        Such a unit then counts as not run.
+        """
+        for unit in filter(self.has, units):
+            try:
+                self.get(unit)
+            except Exception as error:  # damage has many types
+                logging.warning(
+                    "unit %r, seed %s, is damaged and is run again: %s",
+                    *(unit.variant, unit.seed, error),
+                )
+                for suffix in _SUFFIXES:
+                    if (path := self._path(unit, suffix)).exists():
+                        disk.set_aside(path)
+
+    def _check(self, unit: study_lib.Unit) -> None:
+        """Compares a unit's files with their checksums, which older ones lack."""
+        path = self._path(unit, ".sums")
+        if path.exists():
+            wanted = typed_json.read(path)
+            found = {n: sums.of_file(self._units / n) for n in wanted}
+            sums.check(found, wanted)
 
     def _path(self, unit: study_lib.Unit, suffix: str) -> pathlib.Path:
         name = urllib.parse.quote(unit.variant, safe=" +,=")

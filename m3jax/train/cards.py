@@ -1,38 +1,118 @@
 """Cards: the JSON beside the arrays of a checkpoint, which tells what they are.
 
-Reading a card needs neither model code nor Orbax.
+Reading a card needs neither model code nor Orbax. A card has a checksum for each array,
+and one for itself.
 """
 
 import math
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
+from absl import logging
 
+from m3jax.files import sums
 from m3jax.ops import paths
 from m3jax.train import environment, typed_json
 
+_OWN = "crc32"
+
 
 def make_card(tree: Any, **fields: Any) -> dict[str, Any]:
-    """Describes a pytree as JSON values: each path with shape and dtype, and versions.
+    """Describes a pytree as JSON values: each path with shape, dtype and sum; versions.
 
     Args:
       tree: a pytree of arrays.
       **fields: further JSON values to put into the card.
     """
-    leaves = [
-        {"path": path, "shape": list(leaf.shape), "dtype": str(leaf.dtype)}
-        for path, leaf in paths.flatten(tree).items()
+    leaves = paths.flatten(tree)
+    crcs = sums_of(leaves)
+    tree = [
+        {
+            "path": path,
+            "shape": list(leaf.shape),
+            "dtype": str(leaf.dtype),
+            "crc32": crcs.get(path),
+        }
+        for path, leaf in leaves.items()
     ]
-    return {**fields, "versions": environment.versions(), "tree": leaves}
+    return signed({**fields, "versions": environment.versions(), "tree": tree})
+
+
+def signed(card: dict[str, Any]) -> dict[str, Any]:
+    """A card as JSON has it, with its own checksum."""
+    card = typed_json.plain({k: v for k, v in card.items() if k != _OWN})
+    return {**card, _OWN: sums.of_json(card)}
+
+
+def sums_of(leaves: Mapping[str, Any]) -> dict[str, str]:
+    """Checksums of arrays by path; without those that other hosts have parts of."""
+    here = {
+        path: np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+        for path, leaf in leaves.items()
+        if getattr(leaf, "is_fully_addressable", True)
+    }
+    return sums.of_arrays(here)
+
+
+def check_sums(card: Mapping[str, Any], tree: Any, directory: pathlib.Path) -> None:
+    """Compares arrays that were read with the checksums of their card.
+
+    Args:
+      card: of the checkpoint.
+      tree: what was read of it, all or a part: a pytree with the card's paths.
+      directory: the checkpoint, to be named.
+
+    Raises:
+      sums.DamagedError: an array has changed on disk.
+    """
+    wanted = {leaf["path"]: leaf.get("crc32") for leaf in card["tree"]}
+    if _OWN not in card:
+        logging.warning(
+            "%s was saved without checksums by an older version; its numbers are taken"
+            " as they are",
+            directory,
+        )
+        return
+    sums.check(sums_of(paths.flatten(tree)), wanted)
 
 
 def read_card(directory: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads the card of one step or of what ``save_params`` made."""
+    """Reads the card of one step or of what ``save_params`` made.
+
+    Raises:
+      FileNotFoundError: there is none.
+      ValueError: it is not whole, or not what was written.
+    """
     directory = pathlib.Path(directory)
     alone = directory / "card.json"
-    return typed_json.read(alone if alone.exists() else directory / "card" / "metadata")
+    path = alone if alone.exists() else directory / "card" / "metadata"
+    card = typed_json.read(path)
+    if not _is_card(card):
+        raise sums.DamagedError(f"{path} is not the card of a checkpoint")
+    if _OWN in card and signed(card)[_OWN] != card[_OWN]:
+        raise sums.DamagedError(f"{path} has changed on disk since it was written")
+    return card
+
+
+def _is_card(card: Any) -> bool:
+    """Whether JSON values have what is read of every card."""
+    if not isinstance(card, Mapping) or not isinstance(card.get("tree"), list):
+        return False
+    return isinstance(card.get("metrics", {}), Mapping) and all(
+        isinstance(leaf, Mapping)
+        and isinstance(leaf.get("path"), str)
+        and isinstance(leaf.get("shape"), list)
+        and isinstance(leaf.get("dtype"), str)
+        for leaf in card["tree"]
+    )
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def find(directory: str | os.PathLike[str], step: int | None = None) -> pathlib.Path:

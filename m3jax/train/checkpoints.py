@@ -9,11 +9,14 @@ visible by one rename, after all of it is written.
 import base64
 import contextlib
 import errno
+import functools
 import logging as std_logging
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +26,10 @@ from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
 from m3jax import base
-from m3jax.train import cards, disk, typed_json
+from m3jax.files import disk, sums
+from m3jax.train import cards, typed_json
+
+_SECONDS_TO_FAIL = 30.0  # for threads that write what has failed already
 
 
 class Restored(NamedTuple):
@@ -34,6 +40,7 @@ class Restored(NamedTuple):
       state: the train state, placed as the abstract state asked.
       position: the data iterator's position (dict or bytes), or None.
       metrics: the metrics saved with it.
+      unlogged: averages that were under way.
       skipped: newer steps that could not be read -> why.
     """
 
@@ -41,6 +48,7 @@ class Restored(NamedTuple):
     state: base.TrainState
     position: Any
     metrics: dict[str, float]
+    unlogged: Mapping[str, Any]
     skipped: dict[int, str]
 
 
@@ -74,8 +82,10 @@ class Checkpointer:
         self._config, self._read_only = config, read_only
         self._torn: set[int] = set()
         self._failed = False
-        # Orbax logs at length, with tracebacks, what is raised here as one error.
+        # Orbax and TensorStore tell at length, from threads of theirs, what is raised
+        # here as one error.
         std_logging.getLogger("absl").addFilter(_is_not_from_orbax)
+        _hush_tensorstore()
         policies: list[Any] = [checkpoint_managers.LatestN(keep)]
         if best_metric is not None:
             policies.append(
@@ -129,6 +139,7 @@ class Checkpointer:
         state: base.TrainState,
         position: Any = None,
         metrics: Mapping[str, float] | None = None,
+        unlogged: Mapping[str, Any] | None = None,
     ) -> None:
         """Copies the state to the host and writes it in the background.
 
@@ -138,13 +149,22 @@ class Checkpointer:
           position: the data iterator's position after the batches consumed so far:
             JSON values or bytes.
           metrics: scalars to keep with it, ``best_metric`` among them.
+          unlogged: JSON values: averages under way, which are not written yet.
 
         Raises:
           disk.DiskFullError: no room, for this step or for the one still being written.
         """
         metrics = dict(metrics or {})
         self._set_torn_aside()
-        card = cards.make_card(state, step=step, metrics=metrics, config=self._config)
+        packed = typed_json.plain(_pack_position(position))
+        card = cards.make_card(
+            state,
+            step=step,
+            metrics=metrics,
+            config=self._config,
+            position_crc32=sums.of_json(packed),
+            unlogged=dict(unlogged or {}),
+        )
         score = metrics.get(self._best_metric)
         scored = score is not None and np.isfinite(score)
         with self._explained(step):
@@ -154,8 +174,8 @@ class Checkpointer:
                 args=ocp.args.Composite(
                     params=ocp.args.StandardSave(state.params),
                     state=ocp.args.StandardSave(state._replace(params=())),
-                    card=ocp.args.JsonSave(typed_json.plain(card)),
-                    position=ocp.args.JsonSave(_pack_position(position)),
+                    card=ocp.args.JsonSave(card),
+                    position=ocp.args.JsonSave(packed),
                 ),
                 metrics={self._best_metric: float(score)} if scored else None,
             )
@@ -171,17 +191,27 @@ class Checkpointer:
             try:
                 self.wait()
             finally:
-                std_logging.getLogger("absl").removeFilter(_is_not_from_orbax)
+                if not self._failed:  # else their threads may go on for a while
+                    std_logging.getLogger("absl").removeFilter(_is_not_from_orbax)
                 self._manager.close()
         self._remove_unfinished()
 
-    def restore(self, abstract: base.TrainState, step: int | None = None) -> Restored:
+    def restore(
+        self,
+        abstract: base.TrainState,
+        step: int | None = None,
+        rewind: Callable[[Any], None] = lambda position: None,
+    ) -> Restored:
         """Restores a step onto the devices at hand, however many saved it.
+
+        Arrays are compared with the checksums that they were saved with.
 
         Args:
           abstract: shapes, dtypes and shardings wanted, as ``jax.eval_shape`` gives
             them; without a sharding an array goes to the first device.
           step: the step; None for the newest whole one, falling back past torn ones.
+          rewind: takes the data position; a step whose position it can't take counts
+            as torn.
 
         Returns:
           The state, the data position, and which newer steps were skipped and why.
@@ -207,19 +237,23 @@ class Checkpointer:
                 continue
             cards.check_tree(card["tree"], abstract, self.directory / str(candidate))
             try:
-                state, position = self._read(candidate, abstract)
+                state, position = self._read(candidate, abstract, card)
+                rewind(position)
             except Exception as error:  # damage has many types in Orbax, TensorStore
                 skipped[candidate] = _first_line(error)
                 continue
             self._note_skipped(skipped, candidate)
             metrics = {name: float(value) for name, value in card["metrics"].items()}
-            return Restored(candidate, state, position, metrics, skipped)
+            unlogged = card.get("unlogged", {})
+            return Restored(candidate, state, position, metrics, unlogged, skipped)
         raise FileNotFoundError(
             f"no whole checkpoint in {self.directory}: "
             + "; ".join(f"step {torn}: {why}" for torn, why in skipped.items())
         )
 
-    def _read(self, step: int, abstract: base.TrainState) -> tuple[Any, Any]:
+    def _read(
+        self, step: int, abstract: base.TrainState, card: Mapping[str, Any]
+    ) -> tuple[Any, Any]:
         wanted = jax.tree.map(_placed, abstract)
         read = self._manager.restore(
             step,
@@ -230,6 +264,9 @@ class Checkpointer:
             ),
         )
         state = read["state"]._replace(params=read["params"])
+        cards.check_sums(card, state, self.directory / str(step))
+        position_sum = {"position": sums.of_json(read["position"])}
+        sums.check(position_sum, {"position": card.get("position_crc32")})
         return state, _unpack_position(read["position"])
 
     def _note_skipped(self, skipped: dict[int, str], used: int) -> None:
@@ -278,6 +315,9 @@ class Checkpointer:
             return
         with contextlib.suppress(Exception):
             self._manager.wait_until_finished()
+        for thread in threading.enumerate():
+            if type(thread).__module__.startswith("orbax."):
+                thread.join(_SECONDS_TO_FAIL)
         for unfinished in self.directory.glob("*.orbax-checkpoint-tmp*"):
             shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -288,17 +328,16 @@ def save_params(
     """Saves parameters alone, with a card, for others to start from.
 
     Args:
-      directory: a new directory; an older one at this place is replaced.
+      directory: a new directory; an older one at this place is replaced, at once.
       params: nested dict of arrays.
       card: JSON values to put into the card.
     """
-    directory = pathlib.Path(directory).absolute()
-    directory.mkdir(parents=True, exist_ok=True)
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(directory / "params", params, force=True)
-    # It names the path it was written to, which is nobody's business elsewhere.
-    (directory / "params" / "commit_success.txt").unlink(missing_ok=True)
-    typed_json.write(directory / "card.json", cards.make_card(params, **card))
+    with disk.replaced(pathlib.Path(directory).absolute()) as new:
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(new / "params", params)
+        # It names the path it was written to, which is nobody's business elsewhere.
+        (new / "params" / "commit_success.txt").unlink(missing_ok=True)
+        typed_json.write(new / "card.json", cards.make_card(params, **card))
 
 
 def restore_params(
@@ -314,15 +353,21 @@ def restore_params(
       A nested dict of NumPy arrays, dtypes as saved.
 
     Raises:
-      FileNotFoundError: nothing to restore there.
+      FileNotFoundError: nothing to restore there, or nothing that is whole.
     """
+    _hush_tensorstore()
     skipped = []
     for found in cards.candidates(directory, step):
         try:
-            return _read_arrays(found / "params")
+            card = cards.read_card(found)
+            params = _read_arrays(found / "params")
+            part = {"params": params} if "step" in card else params
+            cards.check_sums(card, part, found)
+            return params
         except Exception as error:  # damage has many types in Orbax and TensorStore
-            logging.warning("%s is torn and was skipped (%s)", found, error)
-            skipped.append(f"{found.name}: {_first_line(error)}")
+            why = _first_line(error)
+            logging.warning("%s is torn and was skipped (%s)", found, why)
+            skipped.append(f"{found.name}: {why}")
     raise FileNotFoundError(f"no whole parameters in {directory}: {'; '.join(skipped)}")
 
 
@@ -353,6 +398,22 @@ def _unpack_position(packed: Mapping[str, Any]) -> Any:
     if "base64" in packed:
         return base64.b64decode(packed["base64"])
     return packed["json"]
+
+
+@functools.cache
+def _hush_tensorstore() -> None:
+    """Keeps TensorStore from telling of each piece that it could not read or write.
+
+    It wakes an event loop for each, after Orbax has closed the loop; what failed is
+    raised here, once.
+    """
+    before = sys.unraisablehook
+
+    def tell(what: Any) -> None:
+        if str(what.exc_value) != "Event loop is closed":
+            before(what)
+
+    sys.unraisablehook = tell
 
 
 def _is_not_from_orbax(record: std_logging.LogRecord) -> bool:

@@ -5,16 +5,20 @@ versions of the packages, and the source of m3jax itself, so that no change of t
 finds what older code made.
 """
 
+import contextlib
 import functools
 import hashlib
 import os
 import pathlib
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from m3jax.files import locks
 from m3jax.train import environment, typed_json
 
 
@@ -40,22 +44,30 @@ def arrays(
     """
     text = typed_json.dumps([about, environment.versions(), _source()])
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    path = root() / f"{name}-{digest}.npz"
+    path = root() / f"{name}-{digest}" / "arrays.npz"
+    if (found := _read(path)) is not None:
+        return found
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # made each time where nothing can be kept
+            stack.enter_context(locks.waited_for(path.parent))
+        if (found := _read(path)) is not None:  # another process was first
+            return found
+        made = {key: np.asarray(array) for key, array in make().items()}
+        with contextlib.suppress(OSError):
+            handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npz")
+            with os.fdopen(handle, "wb") as file:
+                np.savez(file, **made)
+            os.replace(temporary, path)
+    return made
+
+
+def _read(path: pathlib.Path) -> dict[str, np.ndarray] | None:
+    """The arrays; None if they are not there, or damaged: zip files have checksums."""
     try:
         with np.load(path) as found:
             return dict(found)
-    except (OSError, ValueError):  # not there, or damaged
-        pass
-    made = {key: np.asarray(array) for key, array in make().items()}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npz")
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **made)
-        os.replace(temporary, path)
-    except OSError:
-        pass
-    return made
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
 
 
 @functools.cache

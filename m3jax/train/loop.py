@@ -9,13 +9,15 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 
 from m3jax import base
+from m3jax.ops import paths
 from m3jax.train import (
     checkpoints,
     interrupts,
@@ -88,7 +90,9 @@ def fit(
     source = sources.Source(batches, mesh)
     shapes = source.shapes()
     keys = jax.device_put(tuple(jax.random.split(key)), sharding.replicated(mesh))
-    state = _first_state(learner, source, shapes, keys[0], checkpointer, resume, mesh)
+    state, unlogged = _first_state(
+        learner, source, shapes, keys[0], checkpointer, resume, mesh
+    )
     start = int(jax.device_get(state.step))
     if writer is not None:
         writer.truncate(start)
@@ -97,6 +101,7 @@ def fit(
         return state
 
     stepper = steppers.Stepper(learner, state, shapes, keys[1], mesh)
+    stepper.recall(unlogged)
     del state  # The stepper donates it.
     seconds_to_compile = time.perf_counter() - began
     record = _Record(start, checkpointer, writer)
@@ -134,7 +139,10 @@ def fit(
             if due.evaluate and evaluate is not None:
                 record.add(step, evaluate(stepper.state))
             if due.save and checkpointer is not None:
-                checkpointer.save(step, stepper.state, position, record.latest)
+                record.check_state(step, stepper.state)
+                checkpointer.save(
+                    step, stepper.state, position, record.latest, stepper.totals()
+                )
             if stop:
                 raise _interrupted(stop, step, checkpointer)
     if checkpointer is not None:
@@ -184,6 +192,13 @@ class _Record:
         self._checked = step
         self.latest = dict(means)
 
+    def check_state(self, step: int, state: base.TrainState) -> None:
+        """Looks at what the last update made, which no loss has seen yet."""
+        updated = {"params": state.params, "opt_state": state.opt_state}
+        for path, leaf in paths.flatten(updated).items():
+            if not _is_finite(leaf):
+                raise self._not_finite(path, math.nan, self._logged + 1, step)
+
     def write_means(self, step: int) -> Mapping[str, float]:
         now = time.perf_counter()
         rate = (step - self._logged) / max(now - self._logged_at, 1e-9)
@@ -206,7 +221,7 @@ class _Record:
                 place = self._checkpointer.directory
                 good = f"the last good checkpoint is step {steps[-1]} in {place}"
         return NonFiniteError(
-            f"{name} became {value} between steps {first} and {last}; {good}. Lower"
+            f"{name} became {value:g} between steps {first} and {last}; {good}. Lower"
             " optimizer.learning_rate or optimizer.clip_norm, or look at the data"
         )
 
@@ -228,24 +243,43 @@ def _first_state(
     checkpointer: checkpoints.Checkpointer | None,
     resume: bool,
     mesh: Mesh,
-) -> base.TrainState:
-    """Restores the newest whole checkpoint, or draws fresh parameters."""
+) -> tuple[base.TrainState, Mapping[str, Any]]:
+    """Restores the newest whole checkpoint, or draws fresh parameters.
+
+    Returns:
+      The state, and averages that were under way.
+    """
     everywhere = sharding.replicated(mesh)
     if not (resume and checkpointer is not None and checkpointer.steps()):
         # Batch values must not matter to the parameters, so zeros stand for them.
         init = jax.jit(
             lambda key: learner.init(key, _zeros_like(shapes)), out_shardings=everywhere
         )
-        return init(key)
+        return init(key), {}
     abstract = jax.eval_shape(learner.init, key, shapes)
-    restored = checkpointer.restore(sharding.with_sharding(abstract, everywhere))
-    if not source.rewind(restored.position):
+    restored = checkpointer.restore(
+        sharding.with_sharding(abstract, everywhere), rewind=source.rewind
+    )
+    if not source.keeps(restored.position):
         logging.warning(
             "the data iterator keeps no position, so the resumed run does not repeat"
             " the batches of an unbroken one"
         )
     logging.info("resumed from the checkpoint of step %d", restored.step)
-    return restored.state
+    return restored.state, restored.unlogged
+
+
+def _is_finite(leaf: base.Array) -> bool:
+    """Whether all numbers of an array are; as fast as it can be read."""
+    if not jax.numpy.issubdtype(leaf.dtype, jax.numpy.floating):
+        return True
+    if not leaf.is_fully_addressable:
+        return bool(jax.numpy.isfinite(leaf).all())
+    with np.errstate(all="ignore"):
+        values = np.asarray(leaf)
+        # A sum is finite only if all is; that of huge numbers may not be.
+        total = np.sum(values, dtype=np.float32 if values.itemsize < 4 else None)
+        return bool(np.isfinite(total) or np.isfinite(values).all())
 
 
 def _pull(source: sources.Source, watch: interrupts.Watch) -> base.Batch | None:

@@ -7,7 +7,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from m3jax.train import disk, typed_json
+from absl import logging
+
+from m3jax.files import disk
+from m3jax.train import typed_json
 
 
 class MetricWriter:
@@ -24,7 +27,7 @@ class MetricWriter:
         self._path = pathlib.Path(directory) / "metrics.jsonl"
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._board = _open_board(self._path.parent) if tensorboard else None
-        self._start_clock(read(self._path) if self._path.exists() else [])
+        self._start_clock(_read(self._path)[0] if self._path.exists() else [])
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Writes the values measured after ``step`` updates; flushed at once."""
@@ -40,10 +43,17 @@ class MetricWriter:
                 self._board.add_scalar(name, value, step)
 
     def truncate(self, step: int) -> None:
-        """Drops the rows beyond ``step``, which a run resumed there writes again."""
+        """Drops the rows beyond ``step``, which a run resumed there writes again.
+
+        A file with lines that can't be read is kept beside, as it is.
+        """
         if not self._path.exists():
             return
-        rows = [row for row in read(self._path) if row["step"] <= step]
+        rows, damaged = _read(self._path)
+        if damaged:
+            aside = disk.set_aside(self._path)
+            logging.warning("%s; the file is kept as %s", damaged, aside.name)
+        rows = [row for row in rows if row["step"] <= step]
         lines = [typed_json.dumps(row) + "\n" for row in rows]
         disk.write_text(self._path, "".join(lines))
         self._start_clock(rows)
@@ -54,7 +64,7 @@ class MetricWriter:
             self._board.close()
 
     def _start_clock(self, rows: list[dict[str, Any]]) -> None:
-        before = rows[-1]["wall_seconds"] if rows else 0.0
+        before = rows[-1].get("wall_seconds", 0.0) if rows else 0.0
         self._origin = time.perf_counter() - before
 
     def _wall_seconds(self) -> float:
@@ -82,36 +92,56 @@ class Collected:
 
 
 def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Reads a ``metrics.jsonl`` file; a last line cut short by a kill is left out.
+    """Reads a ``metrics.jsonl`` file; lines that are none are left out, and told.
 
     Args:
       path: the file, or the directory that holds it.
 
     Returns:
-      One dict a line, in order.
+      One dict a line, in order; each has "step".
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: a line before the last is not JSON.
     """
     path = pathlib.Path(path)
     path = path / "metrics.jsonl" if path.is_dir() else path
-    lines = path.read_text(encoding="utf-8").splitlines()
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            rows.append(_revive(json.loads(line)))
-        except json.JSONDecodeError as error:
-            if number < len(lines):
-                raise ValueError(f"{path} line {number} is not JSON") from error
+    rows, damaged = _read(path)
+    if damaged:
+        logging.warning("%s", damaged)
     return rows
 
 
-def _revive(row: dict[str, Any]) -> dict[str, Any]:
+def _read(path: pathlib.Path) -> tuple[list[dict[str, Any]], str]:
+    """Rows, and what is wrong with other lines; a last one cut short by a kill is not.
+
+    The file only informs, so that no damage to it may stop a run.
+    """
+    text = path.read_text(encoding="utf-8", errors="replace")
+    lines = [line for line in text.split("\n") if line.strip("\0 \r\t")]
+    rows, bad = [], []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(_row(json.loads(line)))
+        except (ValueError, RecursionError):
+            if number < len(lines) or text.endswith("\n"):
+                bad.append(number)
+    if not bad:
+        return rows, ""
+    more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+    return rows, f"{path}: line {bad[0]}{more} can't be read and was left out"
+
+
+def _row(row: Any) -> dict[str, Any]:
+    """A row with its infinities; raises ValueError if it is none."""
+    if not isinstance(row, dict) or type(row.get("step")) is not int:
+        raise ValueError("no row of metrics")
     special = ("nan", "inf", "-inf")
-    return {
+    row = {
         name: float(value) if value in special else value for name, value in row.items()
     }
+    if not all(isinstance(value, (int, float)) for value in row.values()):
+        raise ValueError("a value of a metric is no number")
+    return row
 
 
 def _open_board(directory: pathlib.Path) -> Any:

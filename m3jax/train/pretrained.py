@@ -67,13 +67,21 @@ def load(name: str) -> tuple[base.Params, dict[str, Any]]:
 
     Raises:
       FileNotFoundError: no such name; lists those there are.
+      ValueError: its files are not those that were written.
 
     Example:
       ``params, card = pretrained.load("generalist")``
     """
     directory = find(name)
-    params = _cast_floats(checkpoints.restore_params(directory), np.float32)
-    return params, cards.read_card(directory)
+    try:
+        card = cards.read_card(directory)
+        params = checkpoints.restore_params(directory)
+    except (OSError, ValueError) as error:
+        mend = "install m3jax again" if directory.parent == ROOT else "export it again"
+        raise ValueError(
+            f"the pretrained model {name!r} is damaged ({error}); {mend}"
+        ) from error
+    return _cast_floats(params, np.float32), card
 
 
 def export(

@@ -81,14 +81,15 @@ class Source:
         get_state = getattr(self._iterator, "get_state", None)
         return None if get_state is None else get_state()
 
-    def rewind(self, position: Any) -> bool:
-        """Goes to a saved position; returns False if the iterator keeps none."""
-        set_state = getattr(self._iterator, "set_state", None)
-        if set_state is None or position is None:
-            return False
-        set_state(position)
-        self._held, self._running = None, False
-        return True
+    def keeps(self, position: Any) -> bool:
+        """Whether the iterator can go to a saved position."""
+        return position is not None and hasattr(self._iterator, "set_state")
+
+    def rewind(self, position: Any) -> None:
+        """Goes to a saved position, if the iterator keeps any."""
+        if self.keeps(position):
+            self._iterator.set_state(position)
+            self._held, self._running = None, False
 
     def _next(self) -> base.Batch:
         starting = contextlib.nullcontext()

@@ -1,7 +1,7 @@
 """The compiled step: state and running totals stay on the device and are donated."""
 
 import collections
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -81,6 +81,22 @@ class Stepper:
     def forget(self) -> None:
         """Begins a new average."""
         self._totals, self._count = self._fresh_totals(), 0
+
+    def totals(self) -> dict[str, Any]:
+        """The average under way, as JSON values, for a run that goes on."""
+        totals = jax.device_get(self._totals).tolist()
+        return {
+            "count": self._count,
+            "totals": dict(zip(self._names, totals, strict=True)),
+        }
+
+    def recall(self, before: Mapping[str, Any]) -> None:
+        """Goes on with the average that `totals` gave, if it is of these metrics."""
+        totals = before.get("totals", {})
+        if set(totals) == set(self._names):
+            values = np.array([float(totals[n]) for n in self._names], np.float32)
+            self._totals = jax.device_put(values, self._everywhere)
+            self._count = int(before["count"])
 
     def _fresh_totals(self) -> base.Array:
         zeros = np.zeros(len(self._names), np.float32)

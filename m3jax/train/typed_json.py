@@ -15,7 +15,9 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from m3jax.train import disk
+from absl import logging
+
+from m3jax.files import disk
 
 _homes = {"m3jax"}  # packages whose modules a file may ask for
 NOTHING = "nothing"
@@ -93,7 +95,7 @@ def to_json(value: Any) -> Any:
     return plain(value)
 
 
-def from_json(value: Any) -> Any:
+def from_json(value: Any, lenient: bool = False) -> Any:
     """Builds again what ``to_json`` took apart; lists come back as tuples.
 
     A file never decides which code is loaded: types come from m3jax, from packages that
@@ -101,6 +103,7 @@ def from_json(value: Any) -> Any:
 
     Args:
       value: plain JSON values.
+      lenient: leave out fields that the type does not have (any more), and tell so.
 
     Returns:
       The dataclass, equal to the original.
@@ -110,24 +113,27 @@ def from_json(value: Any) -> Any:
         that the type does not have.
     """
     if isinstance(value, list):
-        return tuple(from_json(item) for item in value)
+        return tuple(from_json(item, lenient) for item in value)
     if not isinstance(value, Mapping):
         return value
     if "type" not in value:
-        return {key: from_json(item) for key, item in value.items()}
+        return {key: from_json(item, lenient) for key, item in value.items()}
     kind = _find_dataclass(value["type"])
     hints = typing.get_type_hints(kind)
     known = {field.name for field in dataclasses.fields(kind)}
     unknown = sorted(set(value) - known - {"type"})
-    if unknown:
+    if unknown and lenient:
+        lost = ", ".join(f"{name}={value[name]!r}" for name in unknown)
+        logging.warning("%s has no field %s any more", value["type"], lost)
+    elif unknown:
         raise ValueError(
             f"{value['type']} has no field {', '.join(unknown)}; it has "
             + ", ".join(sorted(known))
         )
     fields = {
-        name: _revive_floats(from_json(item), hints[name])
+        name: _revive_floats(from_json(item, lenient), hints[name])
         for name, item in value.items()
-        if name != "type"
+        if name in known
     }
     try:
         return kind(**fields)

@@ -9,7 +9,7 @@ from scipy import stats
 
 from m3jax import base
 from m3jax.evals import axes, records
-from m3jax.train import disk
+from m3jax.files import disk
 
 
 def _record(snr_db=0.0, seed=0, value=0.5, **other):

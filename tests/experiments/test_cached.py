@@ -1,6 +1,7 @@
 """A cache of features is what the encoders make, and is found again by what made it."""
 
 import dataclasses
+import pathlib
 
 import jax
 import numpy as np
@@ -124,7 +125,7 @@ def make_experiment(data, **changes):
 
 def started_from(monkeypatch, params):
     """Puts parameters in the place of those that a start gives."""
-    monkeypatch.setattr(supervised.Supervised, "_warm_start", lambda self: params)
+    monkeypatch.setattr(supervised.Supervised, "_warm_start", lambda self, own: params)
 
 
 def test_training_reads_the_cache_in_place_of_pictures(made, monkeypatch, tmp_path):
@@ -168,3 +169,33 @@ def test_what_preparation_touches_is_told_by_its_program(made):
     system, params, data = made
     touched = cached.touched(system, params, data)
     assert touched and all("_encoder/" in path for path in touched)
+
+
+def flip(path):
+    changed = bytearray(path.read_bytes())
+    changed[-3] ^= 16
+    path.write_bytes(bytes(changed))
+
+
+HURT = {
+    "a flipped bit": flip,
+    "NaN": lambda path: np.save(path, np.full_like(np.load(path), np.nan)),
+    "another shape": lambda path: np.save(path, np.load(path)[:3]),
+    "cut short": lambda path: path.write_bytes(path.read_bytes()[:99]),
+    "gone": lambda path: path.unlink(),
+    "no sums": lambda path: (path.parent / "sums.json").unlink(),
+    "torn sums": lambda path: (path.parent / "sums.json").write_text("{"),
+}
+
+
+@pytest.mark.parametrize("hurt", HURT)
+def test_a_damaged_cache_is_made_anew(made, hurt):
+    before = load(made)["tokens"]["image"]
+    HURT[hurt](pathlib.Path(before.filename))
+    want = np.array(before) if hurt == "no sums" else None
+    found = load(made)["tokens"]["image"]
+    assert np.isfinite(found).all() and len(found) == 24
+    again = load(made)["tokens"]["image"]
+    np.testing.assert_array_equal(found, again)
+    if want is not None:
+        np.testing.assert_array_equal(found, want)

@@ -45,7 +45,7 @@ def run_grid(config, folder, **options):
 def test_every_point_of_the_grid_is_a_run_of_its_own(swept):
     folder, _ = swept
     names = {f"uses={uses},seed={seed}" for uses in (1, 2) for seed in (0, 1)}
-    assert {path.name for path in folder.iterdir()} == names
+    assert {path.name for path in folder.glob("[!.]*")} == names
     for name in names:
         made = workdir.load_config(folder / name)
         assert name == f"uses={made.system.uses},seed={made.train.seed}"
@@ -86,7 +86,7 @@ def test_runs_trained_by_one_program_are_those_trained_alone(config, swept, tmp_
     for one, two in zip(rows, shared, strict=True):
         assert one._replace(value=0.0) == two._replace(value=0.0)
         np.testing.assert_allclose(one.value, two.value, rtol=1e-4)
-    for alone in folder.iterdir():
+    for alone in folder.glob("[!.]*"):
         first, second = (running.restore(f / alone.name) for f in (folder, tmp_path))
         assert first.config == second.config
         jax.tree.map(
@@ -120,7 +120,7 @@ def test_a_swept_float_reaches_each_run_of_a_shared_program(config, tmp_path):
             shared=shared,
             show_progress=False,
         )
-    for run in (tmp_path / "alone").iterdir():
+    for run in (tmp_path / "alone").glob("[!.]*"):
         one = running.restore(run).params
         two = running.restore(tmp_path / "together" / run.name).params
         jax.tree.map(

@@ -25,8 +25,8 @@ CASES = {
 # Experts of the first are measured first, which takes a minute; the others are to the
 # commands as the generalist.
 SLOW = {"end_to_end", "edge_experts", "specialist", "msao"}
-# One of each way to sweep: point by point, side by side, of an outside package.
-SWEPT = {"generalist", "m3llm", "mine"}
+# The others are to a sweep as these; side by side is of tests/experiments.
+SWEPT = {"generalist", "mine"}
 HAS_LINK = set(CASES) - {"generalist", "edge_experts", "msao"}
 GRID = ("--num_seeds=1", "--num_examples=13")
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import types
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 
 from m3jax import base
-from m3jax.train import cards, checkpoints, disk
+from m3jax.files import disk
+from m3jax.train import cards, checkpoints
 
 # What is broken off here leaves coroutines of Orbax's that nobody will await.
 pytestmark = pytest.mark.filterwarnings(
@@ -54,7 +56,23 @@ DAMAGE = {
     "arrays cut short": lambda step: [
         truncate(path) for path in (step / "params" / "d").iterdir()
     ],
+    "card is other JSON": lambda step: write(step / "card", '{"x": 1}'),
+    "card is a list": lambda step: write(step / "card", "[]"),
+    "a letter of the card": lambda step: swap(step / "card", "kernel", "kernal"),
+    "a number of the card": lambda step: swap(step / "card", '"step": 2', '"step": 3'),
+    "position is other JSON": lambda step: write(step / "position", '{"x": 1}'),
+    "a number of the position": lambda step: swap(step / "position", "2", "3"),
 }
+
+
+def write(item, text):
+    (item / "metadata").write_text(text)
+
+
+def swap(item, old, new):
+    text = (item / "metadata").read_text()
+    assert old in text
+    write(item, text.replace(old, new, 1))
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
@@ -204,6 +222,53 @@ def test_disk_that_fills_while_writing_leaves_the_checkpoint_before(
         assert_identical(saves.restore(abstract_state()).state, make_state(1))
 
 
+def large_file(folder):
+    """The file that holds the numbers."""
+    return max((f for f in folder.rglob("*") if f.is_file()), key=os.path.getsize)
+
+
+def test_no_flipped_bit_gives_other_numbers_without_a_word(tmp_path, assert_identical):
+    """Wherever it falls: the step is whole, or it is skipped and named."""
+    with checkpoints.Checkpointer(tmp_path) as saves:
+        for step in (1, 2):
+            saves.save(step, make_state(step), {"at": step})
+    files = [large_file(tmp_path / "2" / item) for item in ("params", "state")]
+    rng, skipped = np.random.default_rng(0), 0
+    for number in range(24):
+        file = files[number % 2]
+        whole = file.read_bytes()
+        flipped = bytearray(whole)
+        flipped[rng.integers(len(whole))] ^= 1 << rng.integers(8)
+        file.write_bytes(bytes(flipped))
+        with checkpoints.Checkpointer(tmp_path, read_only=True) as saves:
+            restored = saves.restore(abstract_state())
+        assert_identical(restored.state, make_state(restored.step))
+        assert (restored.step == 1) == (list(restored.skipped) == [2])
+        if file == files[0]:
+            params = checkpoints.restore_params(tmp_path)
+            assert_identical(params, make_state(restored.step).params)
+        skipped += restored.step == 1
+        file.write_bytes(whole)
+    assert skipped > 20
+
+
+def test_checkpoints_from_before_checksums_load_with_a_warning(
+    tmp_path, assert_identical, caplog
+):
+    with checkpoints.Checkpointer(tmp_path) as saves:
+        saves.save(1, make_state(1), {"at": 1})
+    path = tmp_path / "1" / "card" / "metadata"
+    card = json.loads(path.read_text())
+    tree = [{k: v for k, v in leaf.items() if k != "crc32"} for leaf in card["tree"]]
+    old = {k: card[k] for k in ("step", "metrics", "config", "versions")}
+    path.write_text(json.dumps(old | {"tree": tree}))
+    with checkpoints.Checkpointer(tmp_path) as saves:
+        restored = saves.restore(abstract_state())
+    assert_identical(restored.state, make_state(1))
+    assert restored.position == {"at": 1}
+    assert "without checksums" in caplog.text
+
+
 def test_card_describes_the_checkpoint_without_model_code(tmp_path):
     config = {"type": "m3jax.train.config:TrainConfig", "steps": 5}
     with checkpoints.Checkpointer(tmp_path / "checkpoints", config=config) as saves:
@@ -217,7 +282,10 @@ def test_card_describes_the_checkpoint_without_model_code(tmp_path):
     assert told["num_bytes"] == 4 * 40 * 30
     assert told["versions"]["jax"] == jax.__version__
     leaf = {"path": "params/net/kernel", "shape": [40, 30], "dtype": "float32"}
+    crcs = {told_leaf["path"]: told_leaf.pop("crc32") for told_leaf in told["tree"]}
     assert leaf in told["tree"]
+    kernel = np.asarray(make_state(7).params["net"]["kernel"])
+    assert crcs[leaf["path"]] == f"{zlib.crc32(kernel):08x}"
     text = (tmp_path / "checkpoints" / "7" / "card" / "metadata").read_text()
     json.loads(text, parse_constant=pytest.fail)
 

@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from m3jax.train import disk, metrics
+from m3jax.files import disk
+from m3jax.train import metrics
 
 
 def write_steps(directory, *steps):
@@ -46,12 +47,23 @@ def test_line_cut_short_by_a_kill_is_left_out_and_mended(tmp_path):
     assert [row["step"] for row in metrics.read(path)] == [10, 20]
 
 
-def test_damage_elsewhere_is_named(tmp_path):
+@pytest.mark.parametrize(
+    "bad",
+    [b"{nonsense", b"[]", b'{"loss": 1.0}', b'{"step": "x"}', b"\xff\xfe", b"[" * 9999],
+)
+def test_damage_elsewhere_is_told_once_and_kept_beside(tmp_path, bad, caplog):
     write_steps(tmp_path, 10, 20)
     path = tmp_path / "metrics.jsonl"
-    path.write_text("{" + path.read_text())
-    with pytest.raises(ValueError, match="line 1 is not JSON"):
-        metrics.read(path)
+    damaged = bad + b"\n" + path.read_bytes()
+    path.write_bytes(damaged)
+    assert [row["step"] for row in metrics.read(path)] == [10, 20]
+    caplog.clear()
+    writer = metrics.MetricWriter(tmp_path)
+    writer.truncate(10)
+    writer.write(20, {"loss": 1.0})
+    assert caplog.text.count("line 1 can't be read") == 1
+    assert (tmp_path / "metrics.jsonl.damaged-1").read_bytes() == damaged
+    assert [row["step"] for row in metrics.read(path)] == [10, 20]
 
 
 def test_non_finite_values_stay_strict_json_and_come_back(tmp_path):

@@ -88,12 +88,8 @@ class Config:
           ValueError, OSError: as `validate` and ``prepare.prepare`` do.
         """
         self.validate()
-        made = prepare.prepare(self.config, self.data_dir)
-        if split not in made.info.splits:
-            raise ValueError(
-                f"no split {split!r}; choose one of {list(made.info.splits)}"
-            )
-        return Told(pipeline.Cached(made.as_data_source(split), self._stored))
+        made = prepare.prepare(self.config, prepare.root(self.data_dir))
+        return Told(pipeline.Cached(prepare.Records(made, split), self._stored))
 
     @property
     def _stored(self) -> dict[str, jax.ShapeDtypeStruct]:

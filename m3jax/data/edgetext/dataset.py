@@ -105,12 +105,9 @@ class Config:
         return self._narrowed() if split == "train" else self._split(split)
 
     def _split(self, split: str) -> pipeline.Source:
-        made = prepare.prepare(self.config, self.data_dir, builder.EdgeText)
-        if split not in made.info.splits:
-            raise ValueError(
-                f"no split {split!r}; choose one of {list(made.info.splits)}"
-            )
-        return pipeline.Cached(made.as_data_source(split), self.features)
+        place = prepare.root(self.data_dir)
+        made = prepare.prepare(self.config, place, builder.EdgeText)
+        return pipeline.Cached(prepare.Records(made, split), self.features)
 
     def batches(
         self, features: Sequence[str], batch_size: int, seed: int

@@ -42,6 +42,7 @@ class Router:
     )
 
     name: ClassVar[str] = "m3llm"
+    start: ClassVar[str] = ""  # its experts are trained already
 
     def validate(self) -> None:
         """Raises ValueError naming the first field that makes no sense."""
@@ -49,8 +50,9 @@ class Router:
         self.world.validate()
         self.train.validate()
 
-    def build(self) -> base.Run:
+    def build(self, own: Callable[[], base.Params] | None = None) -> base.Run:
         """Makes the run; the world is made, or read from disk, when it is needed."""
+        del own
         act = playing.make_act(self.agent.heads, self.world.num_links)
 
         @functools.cache

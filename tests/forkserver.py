@@ -1,9 +1,10 @@
 """Runs launchers, each in a fresh fork of one process that has imported everything.
 
 A launcher parses its flags once per process, and importing JAX takes seconds; so this
-program imports first and forks for each request. Reads a JSON line
-``{"script", "argv", "environ", "cwd"}`` from standard input, answers with
-``{"code", "out", "err"}``.
+program imports first and forks for each request. It reads JSON lines from standard
+input: ``{"script", "argv", "environ", "cwd"}`` starts a launcher and is answered with
+``{"process"}``; ``{"process"}`` waits for it and is answered with ``{"code", "out",
+"err"}``.
 """
 
 import json
@@ -13,16 +14,24 @@ import runpy
 import sys
 import tempfile
 import traceback
+from typing import IO
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 def main() -> None:
     """Serves until standard input ends."""
     _import_everything()
     print("ready", flush=True)
+    files = {}
     for line in sys.stdin:
-        print(json.dumps(_serve(**json.loads(line))), flush=True)
+        request = json.loads(line)
+        if "process" in request:
+            answer = _end(request["process"], files.pop(request["process"]))
+        else:
+            process, written = _start(**request)
+            files[process], answer = written, {"process": process}
+        print(json.dumps(answer), flush=True)
 
 
 def _import_everything() -> None:
@@ -35,20 +44,28 @@ def _import_everything() -> None:
     from m3jax.systems.tokcom.study import whole as tokcom  # noqa: F401
 
 
-def _serve(
+def _start(
     script: str, argv: list[str], environ: dict[str, str], cwd: str = str(ROOT)
-) -> dict:
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        child = os.fork()
-        if child == 0:
-            os.dup2(out.fileno(), 1)
-            os.dup2(err.fileno(), 2)
-            os.environ |= environ
-            os.chdir(cwd)
-            os._exit(_run(script, argv))
-        _, status = os.waitpid(child, 0)
-        texts = []
-        for file in (out, err):
+) -> tuple[int, list[IO[str]]]:
+    """Forks; gives the process and the files that it writes to."""
+    out, err = (tempfile.TemporaryFile("w+") for _ in range(2))
+    child = os.fork()
+    if child == 0:
+        os.setsid()  # a group of its own, as in a shell
+        os.dup2(out.fileno(), 1)
+        os.dup2(err.fileno(), 2)
+        os.environ |= environ
+        os.chdir(cwd)
+        os._exit(_run(script, argv))
+    return child, [out, err]
+
+
+def _end(child: int, files: list[IO[str]]) -> dict:
+    """Waits for a process."""
+    _, status = os.waitpid(child, 0)
+    texts = []
+    for file in files:
+        with file:
             file.seek(0)
             texts.append(file.read())
     return {"code": os.waitstatus_to_exitcode(status), "out": texts[0], "err": texts[1]}
