@@ -152,3 +152,14 @@ def test_a_score_of_nan_is_the_lowest():
     for row in range(BATCH):
         places = best_places(SCORES[row], np.arange(LENGTH) % 2 == 0, 6)
         np.testing.assert_array_equal(found.tokens[row], TOKENS[row, places])
+
+
+@pytest.mark.parametrize("name", ["top_k_norm", "token_merging"])
+@pytest.mark.parametrize("scale", [2.0**-100, 2.0**100])
+def test_what_is_kept_or_merged_does_not_depend_on_the_scale(name, scale):
+    compressor = compressors.make_compressor(name, 4)
+
+    def slots(tokens):
+        return compressor.apply({}, tokens, MASK, method="compress").slots
+
+    np.testing.assert_array_equal(slots(TOKENS * scale), slots(TOKENS))
