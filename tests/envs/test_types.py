@@ -1,4 +1,4 @@
-"""Reset and step give the same types, with 64-bit JAX as without, so a scan holds both."""
+"""Reset and step give the same types, with 64-bit JAX as without: for scans."""
 
 import jax
 import jax.numpy as jnp
@@ -73,12 +73,13 @@ def test_a_step_keeps_the_types_of_a_reset(name, wide, make):
 def test_a_step_of_a_batch_keeps_them_too(name):
     env = ENVIRONMENTS[name]
     with jax.enable_x64(True):
+        params = env.default_params
 
         def play(key):
-            begun = env.reset_batch(key, 3)
+            begun = env.reset_batch(key, 3, params)
             shape = (8, 3) if name == "offload_plan" else (3,)
             action = jnp.zeros(shape, env.action_space().dtype)
-            return begun, env.step_batch(key, begun[1], action)[:2]
+            return begun, env.step_batch(key, begun[1], action, params)[:2]
 
         begun, after = jax.eval_shape(play, jax.random.key(0))
     assert jax.tree.map(lambda x: x.dtype, begun) == jax.tree.map(

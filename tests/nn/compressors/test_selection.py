@@ -155,11 +155,12 @@ def test_a_score_of_nan_is_the_lowest():
 
 
 @pytest.mark.parametrize("name", ["top_k_norm", "token_merging"])
-@pytest.mark.parametrize("scale", [2.0**-100, 2.0**100])
-def test_what_is_kept_or_merged_does_not_depend_on_the_scale(name, scale):
+def test_what_is_kept_or_merged_does_not_depend_on_the_scale(name):
     compressor = compressors.make_compressor(name, 4)
 
+    @jax.jit
     def slots(tokens):
         return compressor.apply({}, tokens, MASK, method="compress").slots
 
-    np.testing.assert_array_equal(slots(TOKENS * scale), slots(TOKENS))
+    for scale in (2.0**-100, 2.0**100):
+        np.testing.assert_array_equal(slots(TOKENS * scale), slots(TOKENS))
