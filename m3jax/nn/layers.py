@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from m3jax import base
 from m3jax.nn import kernel_product
-from m3jax.ops import masks
+from m3jax.ops import masks, numbers
 
 DType = Any
 
@@ -107,6 +107,7 @@ def apply_rope(x: base.Array, tables: tuple[base.Array, base.Array]) -> base.Arr
     Returns:
       The rotated array, of the shape and type of ``x``.
     """
+    x = numbers.as_float(x)
     cos, sin = (table.astype(x.dtype) for table in tables)
     first, second = jnp.split(x, 2, axis=-1)
     return jnp.concatenate(
@@ -146,6 +147,7 @@ def attention(
     Returns:
       [B, Lq, H, Dh], of the type of ``values``.
     """
+    queries, keys, values = map(numbers.as_float, (queries, keys, values))
     broken = None
     if mask is not None:
         keys, values, broken = _without_broken(keys, values)
@@ -192,6 +194,7 @@ def attention_received(
       >>> attention_received(jnp.ones((1, 2, 1, 4)), jnp.ones((1, 4, 1, 4)))
       Array([[0.25, 0.25, 0.25, 0.25]], dtype=float32)
     """
+    queries, keys = map(numbers.as_float, (queries, keys))
     broken = None
     if mask is not None:
         keys, broken = _without_broken(keys)

@@ -132,6 +132,7 @@ def straight_through(logits: base.Array, key: base.Array | None = None) -> base.
       >>> jax.grad(straight_through)(0.0).item()  # sigmoid'(0)
       0.25
     """
+    logits = numbers.as_float(logits)
     soft = jax.nn.sigmoid(logits)
     noise = 0.0 if key is None else jax.random.logistic(key, jnp.shape(logits))
     return _as_soft((logits + noise > 0).astype(soft.dtype), soft)

@@ -247,7 +247,7 @@ def mask_logits(logits: base.Array, mask: base.Array | None) -> base.Array:
     Raises:
       ValueError: as `check_mask`.
     """
-    logits = numbers.as_float(logits)
+    logits = numbers.as_float(logits, jnp.float32)  # which holds `MASK_VALUE`
     if mask is None:
         return logits
     check_mask(mask)

@@ -260,7 +260,7 @@ ROWS = [
         (STATE.radio.shadow_db,),
         0,
         ROUTING + "radio.advance",
-        skip=FIXED,
+        skip=f"{FIXED} float64",  # other draws, as the wider type has
     ),
     Row(
         lambda x: radio.distances(STATE.radio._replace(start=x), 0, PARAMS.events),
@@ -394,7 +394,7 @@ ROWS = [
         EDGE + "offloading.Offloading.believed",
         inf="any",
         ninf="any",
-        skip=FIXED,
+        skip=f"{FIXED} float16",  # bits by the million
     ),
     Row(
         lambda action: plans.split(action, 3, 5),
@@ -475,7 +475,7 @@ ROWS = [
         0,
         EDGE + "world.draw_request",
         nan="any",  # the first is whether there is a modality: it is not
-        skip=f"{FIXED} bool int32 uint8 uint32",  # normals that are drawn
+        skip=f"{FIXED} bool int32 uint8 uint32 float16 bfloat16",  # normals, drawn
     ),
     Row(
         lambda walks, new: cloud.walk(walks, new, CLOUD_PARAMS),

@@ -286,7 +286,7 @@ ROWS = [
         0,
         "vit.ViT",
         **WILD,
-        skip=FIXED,
+        skip=f"{FIXED} bool int32 uint8 uint32",  # told to be scaled first
     ),
     Row(
         lambda x, snr: net(transceiver.Transmitter(2), TOKENS, X[:1])(x, snr),
@@ -519,6 +519,7 @@ def model_rows():
     observed, seen = TABLE[:, :3], jnp.ones((3, 3), bool)
     filters = series.init(KEY, observed)
     padded = {**WILD, "mask": 1, "skip": FIXED}
+    words = {**padded, "nan": "any"}
 
     def decode(x, mask):
         return model.apply(params, x, mask)[0][:, -1]
@@ -540,7 +541,7 @@ def model_rows():
         Row(scored("logits"), (embeds,), 0, "decoder.Decoder.logits", **WILD),
         Row(scored("similarity"), (embeds,), 0, "decoder.Decoder.similarity", **WILD),
         # Words: of NaN scores there is no most probable one.
-        Row(generate, (embeds, MASK), 0, "generation.generate", "any", **padded),
+        Row(generate, (embeds, MASK), 0, "generation.generate", **words),
         Row(elbo, (observed, seen), 0, "state_space.StateSpace.elbo", **padded),
         Row(filtered, (observed, seen), 0, "state_space.StateSpace.filter", **padded),
     ]

@@ -48,6 +48,7 @@ def merge_step(
       ValueError: shapes disagree, or ``num_tokens`` is too small for one step.
     """
     _check_step(tokens, mask, sizes, num_tokens, metric)
+    tokens = numbers.as_float(tokens)
     similar = jax.lax.stop_gradient(tokens if metric is None else metric)
     slots = _match(masks.keep(similar, mask), mask, num_tokens, threshold)
     return _pool(tokens, mask, sizes, slots, num_tokens)
