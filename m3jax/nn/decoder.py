@@ -173,7 +173,9 @@ class _Attention(nn.Module):
         keys = layers.apply_rope(project("k", config.num_kv_heads), context.rope)
         values = project("v", config.num_kv_heads)
         if cached is not None:
-            start = (0, context.index, 0, 0)
+            # Of one type: a Python 0 is wider than the index with 64-bit JAX.
+            zero = jnp.zeros_like(context.index)
+            start = (zero, context.index, zero, zero)
             keys = jax.lax.dynamic_update_slice(cached[0], keys, start)
             values = jax.lax.dynamic_update_slice(cached[1], values, start)
             cached = keys, values
@@ -341,7 +343,8 @@ class Decoder(nn.Module):
         else:
             index, cached = cache.index, (cache.k, cache.v)
             lengths = cache.lengths[:, None]
-            valid = jax.lax.dynamic_update_slice(cache.mask, mask, (0, index))
+            start = (jnp.zeros_like(index), index)
+            valid = jax.lax.dynamic_update_slice(cache.mask, mask, start)
             query_slots = index + jnp.arange(length)
         causal = jnp.arange(valid.shape[1]) <= query_slots[:, None]
         rope = layers.rope_tables(
