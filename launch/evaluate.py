@@ -37,6 +37,9 @@ def main() -> None:
         )
     places.writable(_WORKDIR.value, "--workdir")
     trained = running.restore(_WORKDIR.value, _STEP.value)
+    if _EXPORT.value is not None:
+        # A card tells figures of what is shipped, which is rounded.
+        trained = running.as_exported(trained)
     rows = running.evaluate(trained, grid)
     print(report.markdown(rows, trained.run.shown))
     for path in report.write(rows, _WORKDIR.value, trained.run.shown):

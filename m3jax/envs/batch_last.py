@@ -58,7 +58,8 @@ class BatchLast(environment.Environment):
           ``(obs [D, B], state)``.
         """
         params = self.default_params if params is None else params
-        return self._detach(self.begin(key, (num_envs,), params))
+        obs, state = self.begin(key, (num_envs,), params)
+        return self._detach((self._shown(obs, params), state))
 
     def step_batch(
         self, key: base.Array, state: Any, action: base.Array, params: Any = None
@@ -81,6 +82,7 @@ class BatchLast(environment.Environment):
         final, after, reward, terminated, info = self.advance(
             step_key, state, action, params
         )
+        final, after = self._shown(final, params), environment.like(after, state)
         final, after = self._detach((final, after))
         truncated = self.is_truncated(after, params)
         over = terminated | truncated

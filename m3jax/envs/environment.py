@@ -10,7 +10,7 @@ last observation of the old one is ``info["final_observation"]``.
 
 import abc
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import jax
@@ -79,7 +79,8 @@ class Environment(abc.ABC):
           ``(obs, state)``.
         """
         params = self.default_params if params is None else params
-        return self._detach(self.reset_env(key, params))
+        obs, state = self.reset_env(key, params)
+        return self._detach((self._shown(obs, params), state))
 
     def step(
         self, key: base.Array, state: Any, action: base.Array, params: Any = None
@@ -100,6 +101,7 @@ class Environment(abc.ABC):
         final, after, reward, terminated, info = self.step_env(
             step_key, state, action, params
         )
+        final, after = self._shown(final, params), like(after, state)
         final, after = self._detach((final, after))
         truncated = self.is_truncated(after, params)
         over = terminated | truncated
@@ -120,8 +122,19 @@ class Environment(abc.ABC):
         }
         return obs, after, reward, terminated, truncated, info
 
+    def _shown(self, obs: Any, params: Any) -> Any:
+        """An observation in the types of its space, if the environment tells of one."""
+        space = getattr(self, "observation_space", None)
+        return obs if space is None else _in_space(obs, space(params))
+
     def _detach(self, tree: Any) -> Any:
         return tree if self.transition_gradients else jax.lax.stop_gradient(tree)
+
+
+def _in_space(x: Any, space: Any) -> Any:
+    if isinstance(space, Mapping):
+        return {**x, **{name: _in_space(x[name], part) for name, part in space.items()}}
+    return jnp.asarray(x, space.dtype)
 
 
 def _select(over: base.Array, begun: Any, kept: Any) -> Any:
@@ -138,7 +151,7 @@ def _anew(reset: Callable[[base.Array, Any], Any]) -> Callable[..., Any]:
 
     @jax.custom_batching.custom_vmap
     def choose(over, key, params, kept):
-        return jax.lax.cond(over, lambda: _like(reset(key, params), kept), lambda: kept)
+        return jax.lax.cond(over, lambda: like(reset(key, params), kept), lambda: kept)
 
     @choose.def_vmap
     def choose_batch(size, in_batched, over, key, params, kept):
@@ -157,7 +170,7 @@ def _anew(reset: Callable[[base.Array, Any], Any]) -> Callable[..., Any]:
         def begin():
             fresh = jax.vmap(reset, axes[1:3], axis_size=size)(key, params)
             chosen = jax.vmap(_select)(over, fresh, kept)
-            return _like(chosen, kept)
+            return like(chosen, kept)
 
         out = jax.lax.cond(jnp.any(over), begin, lambda: kept)
         return out, jax.tree.map(lambda _: True, out)
@@ -165,5 +178,6 @@ def _anew(reset: Callable[[base.Array, Any], Any]) -> Callable[..., Any]:
     return choose
 
 
-def _like(new: Any, old: Any) -> Any:
+def like(new: Any, old: Any) -> Any:
+    """A tree in the types of another one: a step must not change those of a state."""
     return jax.tree.map(lambda a, b: jnp.asarray(a, jnp.result_type(b)), new, old)

@@ -108,7 +108,9 @@ def draw(key: base.Array, between: Range) -> Any:
     )
     # One draw for all numbers: many small ones take long to compile.
     ends = np.cumsum([leaf.size for leaf in low])
-    uniforms = jnp.split(jax.random.uniform(key, (int(ends[-1]),)), ends[:-1])
+    uniforms = jnp.split(
+        jax.random.uniform(key, (int(ends[-1]),), jnp.float32), ends[:-1]
+    )
     return structure.unflatten(map(_between, uniforms, low, high))
 
 

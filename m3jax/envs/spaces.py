@@ -25,7 +25,7 @@ class Discrete(NamedTuple):
 
     def sample(self, key: base.Array) -> base.Array:
         """Draws one uniformly."""
-        return jax.random.randint(key, (), 0, self.n)
+        return jax.random.randint(key, (), 0, self.n, self.dtype)
 
     def contains(self, x: base.Array) -> base.Array:
         """Whether ``x`` is one of the choices, bool scalar."""
@@ -52,7 +52,7 @@ class Box(NamedTuple):
 
     def sample(self, key: base.Array) -> base.Array:
         """Draws one uniformly; the bounds must be finite."""
-        return jax.random.uniform(key, self.shape, minval=self.low, maxval=self.high)
+        return jax.random.uniform(key, self.shape, self.dtype, self.low, self.high)
 
     def contains(self, x: base.Array) -> base.Array:
         """Whether every entry is within the bounds, bool scalar."""

@@ -207,6 +207,12 @@ def check_grid(grid: base.Grid) -> None:
             raise ValueError(f"--{name} must be 1 or more, got {value}")
 
 
+def as_exported(trained: Trained) -> Trained:
+    """What `load` gives after an `export`: the same run, its parameters rounded."""
+    packed = pretrained.as_exported(trained.run.pack(trained.params))
+    return trained._replace(params=trained.run.unpack(packed))
+
+
 def export(
     directory: str | os.PathLike[str],
     name: str,

@@ -107,17 +107,20 @@ class AlignmentLoss(nn.Module):
             return self._literal(cosines, valid, same)
         sigmoid = self.kind == "sigmoid"
         first = math.log(10.0) if sigmoid else contrastive.INITIAL_LOG_SCALE
-        log_scale = self.param("log_scale", nn.initializers.constant(first), ())
+        log_scale = self._number("log_scale", first)
         scale = contrastive.scale(log_scale, high=self.max_scale)
         logits = scale * cosines
         if sigmoid:
-            logits += self.param("bias", nn.initializers.constant(-10.0), ())
+            logits += self._number("bias", -10.0)
         loss_fn = {
             "symmetric": contrastive.symmetric_info_nce,
             "one_way": contrastive.info_nce,
             "sigmoid": contrastive.sigmoid_loss,
         }[self.kind]
         return loss_fn(logits, valid, same), {"temperature": 1 / scale}
+
+    def _number(self, name, first):
+        return self.param(name, nn.initializers.constant(first), (), jnp.float32)
 
     def _literal(self, cosines, valid, same):
         if valid is not None or same is not None:

@@ -19,6 +19,7 @@ import numpy as np
 from m3jax import base
 from m3jax.nn import layers
 from m3jax.nn import moe as moe_lib
+from m3jax.ops import masks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,7 +173,9 @@ class _Attention(nn.Module):
         keys = layers.apply_rope(project("k", config.num_kv_heads), context.rope)
         values = project("v", config.num_kv_heads)
         if cached is not None:
-            start = (0, context.index, 0, 0)
+            # Of one type: a Python 0 is wider than the index with 64-bit JAX.
+            zero = jnp.zeros_like(context.index)
+            start = (zero, context.index, zero, zero)
             keys = jax.lax.dynamic_update_slice(cached[0], keys, start)
             values = jax.lax.dynamic_update_slice(cached[1], values, start)
             cached = keys, values
@@ -296,8 +299,8 @@ class Decoder(nn.Module):
 
         Args:
           embeds: [B, L, D], what the tokens or another modality embed to.
-          mask: bool [B, L], True for valid tokens. The output at padding is finite and
-            means nothing.
+          mask: bool [B, L], True for valid tokens. Padding may hold anything, NaN too;
+            the output there is finite and means nothing.
           cache: what went before; None for a sequence that starts here.
           select: which experts answer a token, if the config has any; see
             `m3jax.nn.moe.Select`. None: the most probable ones.
@@ -340,7 +343,8 @@ class Decoder(nn.Module):
         else:
             index, cached = cache.index, (cache.k, cache.v)
             lengths = cache.lengths[:, None]
-            valid = jax.lax.dynamic_update_slice(cache.mask, mask, (0, index))
+            start = (jnp.zeros_like(index), index)
+            valid = jax.lax.dynamic_update_slice(cache.mask, mask, start)
             query_slots = index + jnp.arange(length)
         causal = jnp.arange(valid.shape[1]) <= query_slots[:, None]
         rope = layers.rope_tables(
@@ -351,7 +355,10 @@ class Decoder(nn.Module):
         seen = causal & valid[:, None, :]
         context = _Context(rope, seen, index, mask, select, gate)
         hidden, (cached, routing) = self.layers(
-            embeds.astype(self.config.dtype), context, cached, select_data
+            masks.keep(embeds.astype(self.config.dtype), mask),
+            context,
+            cached,
+            select_data,
         )
         hidden = self.final_norm(hidden)
         if cache is not None:

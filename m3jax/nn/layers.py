@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from m3jax import base
+from m3jax.nn import kernel_product
+from m3jax.ops import masks, numbers
 
 DType = Any
 
@@ -20,37 +22,17 @@ MASK_VALUE = -1e30
 _TINY = 1e-18  # its square, which the gradient takes, is still a float32
 
 
-@jax.custom_vjp
-def matmul(x: base.Array, kernel: base.Array) -> base.Array:
-    """``x [..., D] @ kernel [D, H]``, with a faster gradient by the kernel."""
-    return jnp.matmul(x, kernel)
-
-
-def _matmul_fwd(x, kernel):
-    return matmul(x, kernel), (x, kernel)
-
-
-def _matmul_bwd(saved, cotangent):
-    # JAX's own rule makes the kernel's gradient transposed and turns it afterwards,
-    # which on CPUs costs as much as the product of a small layer.
-    x, kernel = saved
-    rows = x.reshape(-1, x.shape[-1])
-    cotangent_rows = cotangent.reshape(-1, cotangent.shape[-1])
-    by_kernel = jax.lax.dot_general(rows, cotangent_rows, (((0,), (0,)), ((), ())))
-    return jnp.matmul(cotangent, kernel.T), by_kernel
-
-
-matmul.defvjp(_matmul_fwd, _matmul_bwd)
+matmul = kernel_product.matmul
 
 
 def _dot_general(x, kernel, dimension_numbers, precision=None):
     """What ``nn.Dense`` asks for: the last axis of ``x`` against the kernel's first."""
     del dimension_numbers, precision
-    return matmul(x, kernel)
+    return kernel_product.matmul(x, kernel)
 
 
 Dense = functools.partial(nn.Dense, dot_general=_dot_general)
-"""``flax.linen.Dense`` with a faster gradient by its kernel; reverse mode only."""
+"""``flax.linen.Dense`` with a faster gradient by its kernel."""
 
 
 def residual_init(depth: int) -> nn.initializers.Initializer:
@@ -74,7 +56,7 @@ class RMSNorm(nn.Module):
     """Root-mean-square normalisation, as in Llama: ``x / rms(x) * scale``.
 
     Attributes:
-      eps: added to the mean square.
+      eps: added to the mean square; where that overflows, the output is NaN.
       dtype: compute type; the mean square itself is taken in float32.
     """
 
@@ -84,11 +66,13 @@ class RMSNorm(nn.Module):
     @nn.compact
     def __call__(self, x: base.Array) -> base.Array:
         """Normalises the last axis of ``x [..., D]``."""
-        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        ones, shape = nn.initializers.ones, (x.shape[-1],)
+        scale = self.param("scale", ones, shape, jnp.float32)
         x = x.astype(jnp.float32)
-        inverse_rms = jax.lax.rsqrt(
-            jnp.mean(jnp.square(x), axis=-1, keepdims=True) + self.eps
-        )
+        mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+        # Beyond 1e19 squares overflow: the norm would be zeros, and nobody would know.
+        mean_square = jnp.where(jnp.isinf(mean_square), jnp.nan, mean_square)
+        inverse_rms = jax.lax.rsqrt(mean_square + self.eps)
         return (x * inverse_rms).astype(self.dtype) * scale.astype(self.dtype)
 
 
@@ -123,6 +107,7 @@ def apply_rope(x: base.Array, tables: tuple[base.Array, base.Array]) -> base.Arr
     Returns:
       The rotated array, of the shape and type of ``x``.
     """
+    x = numbers.as_float(x)
     cos, sin = (table.astype(x.dtype) for table in tables)
     first, second = jnp.split(x, 2, axis=-1)
     return jnp.concatenate(
@@ -142,7 +127,9 @@ def attention(
 
     ``softmax(q k^T / sqrt(Dh) + bias) v``; query head ``h`` reads key head
     ``h // (H / Hkv)`` (Ainslie et al. 2023). A query whose mask row is all False gets a
-    finite output that means nothing.
+    finite output that means nothing. Keys and values that a mask hides may be anything,
+    NaN too; hidden from all queries, they reach no gradient either. One that is not
+    finite makes those queries NaN that see it.
 
     Args:
       queries: [B, Lq, H, Dh].
@@ -160,8 +147,15 @@ def attention(
     Returns:
       [B, Lq, H, Dh], of the type of ``values``.
     """
-    weights = _attention_weights(queries, keys, mask, bias)
+    queries, keys, values = map(numbers.as_float, (queries, keys, values))
+    broken = None
+    if mask is not None:
+        keys, values, broken = _without_broken(keys, values)
+    weights = _attention_weights(queries, keys, mask, bias, broken)
     if gate is not None:
+        # Only ratios count; of the largest one, so that none is too small to add up.
+        largest = jax.lax.stop_gradient(gate.max(axis=-1, keepdims=True))
+        gate = gate / jnp.where(largest == 0.0, 1.0, largest)
         weights = weights * gate[:, None, None, None, :]
         total = jnp.sum(weights, axis=-1, keepdims=True)
         weights = weights / jnp.where(total > _TINY, total, 1.0)
@@ -200,7 +194,13 @@ def attention_received(
       >>> attention_received(jnp.ones((1, 2, 1, 4)), jnp.ones((1, 4, 1, 4)))
       Array([[0.25, 0.25, 0.25, 0.25]], dtype=float32)
     """
-    received = _attention_weights(queries, keys, mask, None).mean(axis=(1, 2))
+    queries, keys = map(numbers.as_float, (queries, keys))
+    broken = None
+    if mask is not None:
+        keys, broken = _without_broken(keys)
+    if query_mask is not None:
+        queries = masks.keep(queries, query_mask)
+    received = _attention_weights(queries, keys, mask, None, broken).mean(axis=(1, 2))
     if query_mask is None:
         return received.mean(axis=1)
     received = jnp.where(query_mask[..., None], received, 0.0)
@@ -208,8 +208,20 @@ def attention_received(
     return received.sum(axis=1) / jnp.maximum(counts, 1)
 
 
-def _attention_weights(queries, keys, mask, bias):
-    """Softmax over keys, float32 [B, Hkv, H / Hkv, Lq, Lk]."""
+def _without_broken(*arrays):
+    """Keys and values [B, Lk, Hkv, Dh], zero where not finite; and where, [B, Lk, Hkv].
+
+    Zero times NaN is NaN: what a mask hides has to be replaced before the products, in
+    the gradient as well.
+    """
+    finite = functools.reduce(
+        jnp.logical_and, (jnp.isfinite(x).all(axis=-1) for x in arrays)
+    )
+    return *(masks.keep(x, finite) for x in arrays), ~finite
+
+
+def _attention_weights(queries, keys, mask, bias, broken):
+    """Softmax over keys, float32 [B, Hkv, H / Hkv, Lq, Lk]; NaN where one is broken."""
     batch, num_queries, num_heads, head_dim = queries.shape
     num_kv_heads = keys.shape[2]
     # Heads before positions, and the heads of a group after one another: then each is
@@ -223,6 +235,9 @@ def _attention_weights(queries, keys, mask, bias):
     logits = logits.reshape(batch, num_kv_heads, -1, num_queries, keys.shape[1])
     if bias is not None:
         logits = logits + bias[:, None, None]
+    if broken is not None:
+        broken = broken.transpose(0, 2, 1)[:, :, None, None]
+        logits = jnp.where(broken, jnp.nan, logits)
     if mask is not None:
         logits = jnp.where(mask[:, None, None], logits, MASK_VALUE)
     return jax.nn.softmax(logits, axis=-1)
@@ -251,12 +266,14 @@ class SelfAttention(nn.Module):
     ) -> base.Array | tuple[base.Array, base.Array]:
         """Mixes tokens ``x [B, L, D]``; ``mask [B, L]`` marks the valid ones.
 
+        What the others hold reaches no valid one, be it NaN.
         ``gate [B, L]`` is how much each counts for the others, see `attention`.
 
         ``with_scores`` returns ``(mixed, scores)``, where scores are what
         `attention_received` makes of these tokens, float32 [B, L].
         """
         batch, length, dim = x.shape
+        x = x if mask is None else masks.keep(x, mask)
         qkv = Dense(3 * dim, dtype=self.dtype, name="qkv")(x)
         queries, keys, values = (
             part.reshape(batch, length, self.num_heads, dim // self.num_heads)

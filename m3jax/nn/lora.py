@@ -202,8 +202,9 @@ def count(lora: base.Params) -> int:
 
 def _factors(key: base.Array, shape: tuple[int, ...], rank: int) -> base.Params:
     *stack, fan_in, fan_out = shape
-    a = jax.random.normal(key, (*stack, fan_in, rank)) / math.sqrt(fan_in)
-    return {"a": a, "b": jnp.zeros((*stack, rank, fan_out))}
+    a = jax.random.normal(key, (*stack, fan_in, rank), jnp.float32)
+    b = jnp.zeros((*stack, rank, fan_out), jnp.float32)
+    return {"a": a / math.sqrt(fan_in), "b": b}
 
 
 def _pairs(lora: base.Params) -> dict[str, tuple[base.Array, base.Array]]:

@@ -6,7 +6,6 @@ training nothing is cut away: a gate of 0 hides a window from attention just as 
 does, and its gradient tells what the window would have done.
 """
 
-import math
 from typing import NamedTuple
 
 import jax
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 
 from m3jax import base
 from m3jax.nn import compressors
-from m3jax.ops import masks
+from m3jax.ops import masks, numbers
 
 
 class Kept(NamedTuple):
@@ -45,8 +44,7 @@ def num_kept(total: int, retention: float) -> int:
     """
     if not 0.0 < retention <= 1.0:
         raise ValueError(f"retention is {retention}; it must lie in (0, 1]")
-    # 0.3 * 10 is above 3 in binary, and would round up to 4.
-    return max(1, math.ceil(retention * total - 1e-9))
+    return max(1, numbers.ceil_ratio(retention * total, 1.0))
 
 
 def window_scores(scores: base.Array, num_windows: int) -> base.Array:
@@ -134,6 +132,7 @@ def straight_through(logits: base.Array, key: base.Array | None = None) -> base.
       >>> jax.grad(straight_through)(0.0).item()  # sigmoid'(0)
       0.25
     """
+    logits = numbers.as_float(logits)
     soft = jax.nn.sigmoid(logits)
     noise = 0.0 if key is None else jax.random.logistic(key, jnp.shape(logits))
     return _as_soft((logits + noise > 0).astype(soft.dtype), soft)

@@ -90,8 +90,8 @@ class StateSpace(nn.Module):
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> types.State:
         """The state before the first step; needs no parameters."""
         return types.State(
-            jnp.zeros((*batch_shape, self.hidden_dim)),
-            jnp.zeros((*batch_shape, self.slow_dim)),
+            jnp.zeros((*batch_shape, self.hidden_dim), jnp.float32),
+            jnp.zeros((*batch_shape, self.slow_dim), jnp.float32),
             jnp.zeros(batch_shape, bool),
         )
 
@@ -225,7 +225,8 @@ class StateSpace(nn.Module):
             for x in (jnp.where(mask, observations, 0.0), mask, context)
         )
         informed = jnp.any(mask > 0, axis=-1)
-        later = jnp.zeros((num_steps, *batch_shape, self.hidden_dim * self.smoother))
+        width = self.hidden_dim * self.smoother
+        later = jnp.zeros((num_steps, *batch_shape, width), jnp.float32)
         if smooth:
             informed = lax.cummax(informed.astype(jnp.int32), reverse=True) > 0
             seen = jnp.concatenate([observations, mask, context], axis=-1)

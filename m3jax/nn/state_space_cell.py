@@ -116,9 +116,8 @@ class Cell(nn.Module):
 
         def spread(key, shape):
             del key
-            return jnp.linspace(np.log(0.5), np.log(30.0), *shape) + np.log(
-                self.min_timescale
-            )
+            steps = jnp.linspace(np.log(0.5), np.log(30.0), *shape, dtype=jnp.float32)
+            return steps + np.float32(np.log(self.min_timescale))
 
         longer = jnp.exp(self.param("timescale", spread, (self.slow_dim,)))
         rate = 1.0 / (self.min_timescale + longer)
@@ -190,9 +189,13 @@ class Emission(nn.Module):
           The signal ``[*B, P]``, and ``[P]``.
         """
         init = nn.initializers.lecun_normal()
-        from_fast = self.param("fast", init, (fast.mean.shape[-1], self.num_observed))
-        from_slow = self.param("slow", init, (slow.shape[-1], self.num_observed))
-        bias = self.param("bias", nn.initializers.zeros, (self.num_observed,))
+        widths = fast.mean.shape[-1], slow.shape[-1]
+        from_fast, from_slow = (
+            self.param(name, init, (width, self.num_observed), jnp.float32)
+            for name, width in zip(("fast", "slow"), widths, strict=True)
+        )
+        zeros = nn.initializers.zeros
+        bias = self.param("bias", zeros, (self.num_observed,), jnp.float32)
         mean = fast.mean @ from_fast + slow @ from_slow + bias
         std = jnp.sqrt(fast.std**2 @ from_fast**2 + _MIN_STD**2)
         return gaussians.Gaussian(mean, std), self._noise_variance()
@@ -201,7 +204,7 @@ class Emission(nn.Module):
         if self.observation_std is not None:
             return jnp.full(self.num_observed, self.observation_std**2)
         half = nn.initializers.constant(np.log(0.5))
-        log_noise = self.param("log_noise", half, (self.num_observed,))
+        log_noise = self.param("log_noise", half, (self.num_observed,), jnp.float32)
         return jnp.exp(2.0 * log_noise) + _MIN_STD**2
 
 

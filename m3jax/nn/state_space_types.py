@@ -174,6 +174,9 @@ def draw_noise(
       Standard normal numbers ``[*shape, dim]`` for each of ``dims``, or zeros.
     """
     if key is None:
-        return [jnp.zeros((*shape, dim)) for dim in dims]
+        return [jnp.zeros((*shape, dim), jnp.float32) for dim in dims]
     keys = jax.random.split(key)
-    return [jax.random.normal(k, (*shape, d)) for k, d in zip(keys, dims, strict=True)]
+    return [
+        jax.random.normal(k, (*shape, d), jnp.float32)
+        for k, d in zip(keys, dims, strict=True)
+    ]

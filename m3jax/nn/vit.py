@@ -218,11 +218,13 @@ class ViT(nn.Module):
         if config.num_class_tokens:
             # Zeros at first: their positions tell them apart.
             shape = config.num_class_tokens, config.dim
-            self.class_embed = self.param("class_embed", nn.initializers.zeros, shape)
+            zeros = nn.initializers.zeros
+            self.class_embed = self.param("class_embed", zeros, shape, jnp.float32)
         self.position_embed = self.param(
             "position_embed",
             nn.initializers.normal(config.dim**-0.5),
             (num_tokens(config), config.dim),
+            jnp.float32,
         )
         self.layers = stack(config, config.depth)
         self.final_norm = nn.LayerNorm(dtype=config.dtype)

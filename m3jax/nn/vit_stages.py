@@ -9,6 +9,7 @@ import jax
 
 from m3jax import base
 from m3jax.nn import vit
+from m3jax.ops import masks
 
 
 def early(
@@ -77,6 +78,7 @@ def late(
     """
     _check(encoder, num_layers)
     config, seen = encoder.config, vit.Seen(mask, gate)
+    tokens = tokens if mask is None else masks.keep(tokens, mask)
     tokens = _run(config, params, tokens, num_layers, config.depth, seen)
     return encoder.apply({"params": params}, tokens, method="finish")
 

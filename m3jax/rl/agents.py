@@ -18,6 +18,9 @@ from m3jax import base
 from m3jax.rl import networks, policies
 
 LOG_STD_RANGE = (-10.0, 2.0)
+ENTROPY_RATIO = 0.5
+"""Usual target entropy of choices, of the largest there is: of two actions the better
+one is then taken 89 times of 100, at a temperature of half of what it is worth more."""
 
 
 class Agent(NamedTuple):
@@ -31,11 +34,15 @@ class Agent(NamedTuple):
       q_values: ``(critic, obs [B], actions [B]) -> [C, B]``, one row for each critic.
       soft_value: ``(actor, critic, obs [B], alpha, key) -> (values [B], entropies
         [B])``, both in expectation over the policy or by one sample of it.
-      target_entropy: what is usual for this action space, nats.
+      target_entropy: what is usual for this action space, nats; of a state in which
+        all actions are valid.
       remembered: ``(reward, info) -> reward`` that the critics learn, scalar.
       streams: names of S rewards that are learned side by side, by critics of their
         own. Rewards are then ``[S]``, values, entropies and temperatures have a first
         axis of S, as have q-values before that of critics; () for one plain reward.
+      reachable: ``obs [B] -> [B]``, the largest entropy of the valid actions over that
+        of all, from 0 to 1: in each state it takes its share of the target entropy.
+        None in place of an array: everything is valid.
     """
 
     init: Callable[[base.Array, Any], base.Params]
@@ -47,6 +54,7 @@ class Agent(NamedTuple):
     target_entropy: float | tuple[float, ...]
     remembered: Callable[[base.Array, Any], base.Array] = lambda reward, info: reward
     streams: tuple[str, ...] = ()
+    reachable: Callable[[Any], base.Array | None] = lambda obs: None
 
 
 def make_agent(space: Any, hidden: tuple[int, ...], num_critics: int) -> Agent:
@@ -81,7 +89,7 @@ def make_continuous(space: Any, hidden: tuple[int, ...], num_critics: int) -> Ag
     def init(key: base.Array, obs: Any) -> base.Params:
         actor_key, critic_key = jax.random.split(key)
         x = features(obs)
-        action = jnp.zeros((x.shape[0], dim))
+        action = jnp.zeros((x.shape[0], dim), jnp.float32)
         return {
             "actor": actor_net.init(actor_key, x)["params"],
             "critic": critic_net.init(critic_key, x, action)["params"],
@@ -94,7 +102,7 @@ def make_continuous(space: Any, hidden: tuple[int, ...], num_critics: int) -> Ag
 
     def random_action(key: base.Array, obs: Any) -> base.Array:
         shape = (features(obs).shape[0], dim)
-        return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
+        return jax.random.uniform(key, shape, jnp.float32, -1.0, 1.0)
 
     def env_action(action: base.Array) -> base.Array:
         action = action.reshape(-1, *space.shape)
@@ -118,7 +126,10 @@ def make_continuous(space: Any, hidden: tuple[int, ...], num_critics: int) -> Ag
 def make_discrete(num_actions: int, hidden: tuple[int, ...], num_critics: int) -> Agent:
     """A categorical; critics value every action; values are exact expectations.
 
-    Christodoulou 2019, with its target of 0.98 times the largest entropy.
+    Christodoulou 2019, but for the target entropy. Its 0.98 of the largest entropy asks
+    for a policy that is all but uniform: a temperature that brings that about is many
+    times as large as the differences of values, and its errors are what is learned. See
+    `ENTROPY_RATIO`. Masked actions count in no target.
     """
     actor_net = networks.Mlp(hidden, num_actions)
     critic_net = networks.make_critics(hidden, num_actions, num_critics)
@@ -135,7 +146,7 @@ def make_discrete(num_actions: int, hidden: tuple[int, ...], num_critics: int) -
         return policies.categorical(logits, action_mask(obs))
 
     def random_action(key: base.Array, obs: Any) -> base.Array:
-        logits = jnp.zeros((features(obs).shape[0], num_actions))
+        logits = jnp.zeros((features(obs).shape[0], num_actions), jnp.float32)
         return policies.categorical(logits, action_mask(obs)).sample(seed=key)
 
     def q_values(critic: base.Params, obs: Any, action: base.Array) -> base.Array:
@@ -151,8 +162,11 @@ def make_discrete(num_actions: int, hidden: tuple[int, ...], num_critics: int) -
         entropy = choice.entropy()
         return jnp.sum(choice.probs * q, axis=-1) + alpha * entropy, entropy
 
-    target = 0.98 * math.log(num_actions)
-    return Agent(init, policy, random_action, lambda a: a, q_values, soft_value, target)
+    return Agent(
+        *(init, policy, random_action, lambda a: a, q_values, soft_value),
+        target_entropy=ENTROPY_RATIO * math.log(num_actions),
+        reachable=lambda obs: log_share(action_mask(obs)),
+    )
 
 
 def features(obs: Any) -> base.Array:
@@ -163,6 +177,30 @@ def features(obs: Any) -> base.Array:
 def action_mask(obs: Any) -> base.Array | None:
     """The valid actions, bool ``[B, A]``, or None where all are."""
     return obs.get("action_mask") if isinstance(obs, dict) else None
+
+
+def log_share(mask: base.Array | None) -> base.Array | None:
+    """Largest entropy of a choice of one valid action, over that of all.
+
+        log(number of valid actions) / log(number of actions)
+
+    Args:
+      mask: bool ``[..., A]``, True for valid actions; None: all are.
+
+    Returns:
+      float32 ``[...]``, exactly 1 where all actions are valid and 0 where one is; None
+      without a mask.
+
+    Example:
+      >>> log_share(jnp.array([[True, True, False, False], [True] * 4])).tolist()
+      [0.5, 1.0]
+    """
+    if mask is None:
+        return None
+    num_actions = mask.shape[-1]
+    count = jnp.maximum(jnp.sum(mask, axis=-1), 1)
+    share = jnp.log(count.astype(jnp.float32)) / math.log(max(num_actions, 2))
+    return jnp.where(count == num_actions, 1.0, share)
 
 
 def _check_bounded(space: Any) -> None:

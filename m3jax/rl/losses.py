@@ -60,22 +60,30 @@ def critic_loss(q: base.Array, target: base.Array) -> base.Array:
 
 
 def temperature_loss(
-    log_alpha: base.Array, entropy: base.Array, target_entropy: base.Array
+    log_alpha: base.Array,
+    entropy: base.Array,
+    target_entropy: base.Array,
+    reachable: base.Array | None = None,
 ) -> base.Array:
     """Raises alpha while the entropy is below its target, and lowers it above.
 
-        J = alpha (mean H - H_target)
+        J = alpha mean_s (H(s) - c(s) H_target)
 
-    Haarnoja et al. 2018b, eq. 18.
+    Haarnoja et al. 2018b, eq. 18, where c is 1. With masked actions the largest entropy
+    differs from state to state; a target above it would raise alpha for ever.
 
     Args:
       log_alpha: natural logarithm of the temperature, ``[*S]``.
       entropy: ``[*S, B]``, nats; no gradient flows into it.
-      target_entropy: nats, ``[*S]``.
+      target_entropy: nats, ``[*S]``, of a state in which all actions are valid.
+      reachable: c, ``[B]``: the largest entropy of the valid actions over that of all;
+        None: 1 throughout.
 
     Returns:
       Scalar, the sum over streams.
     """
+    if reachable is not None:
+        target_entropy = target_entropy * jnp.mean(reachable)
     excess = jnp.mean(jax.lax.stop_gradient(entropy), axis=-1) - target_entropy
     return jnp.sum(jnp.exp(log_alpha) * excess)
 
@@ -99,7 +107,7 @@ def sac_losses(
       target_critic: slow copy of the critics.
       batch: transitions ``[B]``.
       discount: gamma, scalar.
-      target_entropy: nats, ``[*S]``.
+      target_entropy: nats, ``[*S]``, of a state in which all actions are valid.
       key: PRNG key.
 
     Returns:
@@ -120,7 +128,9 @@ def sac_losses(
     parts = {
         "critic_loss": critic_loss(q, target),
         "actor_loss": -jnp.mean(value, axis=-1),
-        "temperature_loss": temperature_loss(log_alpha, entropy, target_entropy),
+        "temperature_loss": temperature_loss(
+            log_alpha, entropy, target_entropy, agent.reachable(batch.obs)
+        ),
     }
     means = {
         "q": jnp.mean(q, axis=(-2, -1)),

@@ -3,6 +3,7 @@
 import itertools
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from m3jax import base
 from m3jax.nn import layers
@@ -49,8 +50,9 @@ class _DenseOfParts(nn.Module):
     def __call__(self, *parts: base.Array) -> base.Array:
         ends = list(itertools.accumulate(part.shape[-1] for part in parts))
         shape = ends[-1], self.features
-        kernel = self.param("kernel", nn.linear.default_kernel_init, shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        init, zeros = nn.linear.default_kernel_init, nn.initializers.zeros
+        kernel = self.param("kernel", init, shape, jnp.float32)
+        bias = self.param("bias", zeros, (self.features,), jnp.float32)
         starts = [0, *ends[:-1]]
         return bias + sum(
             layers.matmul(part, kernel[start:end])

@@ -12,12 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from m3jax import base
+from m3jax.ops import numbers
 
 # Finite, so that zero probability times its logarithm is zero, in gradients too.
 MASK_VALUE = -1e9
 # The entropy of a squashed Gaussian is a sum over this grid of standard deviations. The
 # sum converges geometrically; its error is below 1e-4 nats for deviations up to e^2.
-_GRID = np.linspace(-8.0, 8.0, 161)
+_GRID = np.linspace(-8.0, 8.0, 161, dtype=np.float32)
 
 
 class TanhGaussian(distrax.Transformed):
@@ -38,6 +39,7 @@ class TanhGaussian(distrax.Transformed):
     """
 
     def __init__(self, mean: base.Array, log_std: base.Array):
+        mean, log_std = numbers.as_floats(mean, log_std)
         gaussian = distrax.MultivariateNormalDiag(mean, jnp.exp(log_std))
         super().__init__(gaussian, distrax.Block(distrax.Tanh(), 1))
 
@@ -89,7 +91,9 @@ class GumbelSoftmax(distrax.OneHotCategorical):
     (Jang et al. 2017, eq. 2.) Straight-through samples are one-hot, distributed as the
     categorical, and take the gradient of ``y``; ``log_prob`` is then the categorical's.
     Otherwise samples are ``y``, and ``log_prob`` is their density on the simplex
-    (Maddison et al. 2017, eq. 10), which is ill-conditioned at low temperatures.
+    (Maddison et al. 2017, eq. 10): as ``log_prob`` of a sample, from a float32 that may
+    have become 0 or 1, or of the logarithm of the sample, which is exact at any
+    temperature, as ``sample_and_log_prob`` and `log_prob_of_log` have it.
     ``entropy`` is the categorical's either way: the one to put into a loss. ``mode`` is
     a sample without noise.
 
@@ -115,10 +119,7 @@ class GumbelSoftmax(distrax.OneHotCategorical):
         self._straight_through = straight_through
 
     def _sample_n(self, key: base.Array, n: int) -> base.Array:
-        noise = distrax.Gumbel(0.0, 1.0).sample(
-            seed=key, sample_shape=(n, *self.logits.shape)
-        )
-        disturbed = self.logits + noise
+        disturbed = self._disturbed(key, n)
         relaxed = jax.nn.softmax(disturbed / self._temperature, axis=-1)
         if not self._straight_through:
             return relaxed
@@ -127,6 +128,23 @@ class GumbelSoftmax(distrax.OneHotCategorical):
         # The difference is exactly zero, so that samples are exactly one-hot.
         return hard + (relaxed - jax.lax.stop_gradient(relaxed))
 
+    def _sample_n_and_log_prob(
+        self, key: base.Array, n: int
+    ) -> tuple[base.Array, base.Array]:
+        if self._straight_through:
+            return super()._sample_n_and_log_prob(key, n)
+        disturbed = self._disturbed(key, n) / self._temperature
+        log_value = jax.nn.log_softmax(disturbed, axis=-1)
+        return jax.nn.softmax(disturbed, axis=-1), self.log_prob_of_log(log_value)
+
+    def _disturbed(self, key: base.Array, n: int) -> base.Array:
+        # Of the type of the logits: Python numbers would be wide with 64-bit JAX.
+        standard = (jnp.asarray(x, self.logits.dtype) for x in (0.0, 1.0))
+        noise = distrax.Gumbel(*standard).sample(
+            seed=key, sample_shape=(n, *self.logits.shape)
+        )
+        return self.logits + noise
+
     def mode(self) -> base.Array:
         """The sample without noise: one-hot, or ``softmax(logits / temperature)``."""
         if self._straight_through:
@@ -134,17 +152,45 @@ class GumbelSoftmax(distrax.OneHotCategorical):
         return jax.nn.softmax(self.logits / self._temperature, axis=-1)
 
     def log_prob(self, value: base.Array) -> base.Array:
-        """Log-probability of one-hot samples, or log-density of relaxed ones."""
+        """Log-probability of one-hot samples, or log-density of relaxed ones.
+
+        A share that float32 rounds to 0 counts as the smallest normal number: finite
+        for every sample of one's own, and a lower bound of what it may have been.
+        """
         if self._straight_through:
             return super().log_prob(value)
-        valid = self.logits > MASK_VALUE / 2
-        log_value = jnp.log(jnp.where(valid, value, 1.0))
+        value = numbers.as_float(value)
+        return self.log_prob_of_log(jnp.log(jnp.maximum(value, _least(value.dtype))))
+
+    def log_prob_of_log(self, log_value: base.Array) -> base.Array:
+        """Log-density on the simplex of the relaxed sample ``exp(log_value)``.
+
+            log (k-1)! + (k-1) log T + sum_i (a_i - (T + 1) log y_i)
+                - k logsumexp_i(a_i - T log y_i),   over the k valid i
+
+        Args:
+          log_value: ``[..., A]``, logarithm of the sample; what it is of masked actions
+            does not matter.
+
+        Returns:
+          ``[...]``, with respect to any k - 1 of the shares.
+        """
+        valid = ~(self.logits <= MASK_VALUE / 2)
+        log_value = numbers.as_float(log_value)
+        log_value = jnp.where(valid, log_value, 0.0)
+        # Both sums fall by k c if c is taken from each: the largest, so that what is
+        # added up is as small as it can be.
         log_ratio = self.logits - self._temperature * log_value
+        log_ratio -= jax.nn.logsumexp(log_ratio, axis=-1, keepdims=True)
         count = jnp.sum(valid, axis=-1)
         powers = jnp.sum(jnp.where(valid, log_ratio - log_value, 0.0), axis=-1)
-        constant = jax.lax.lgamma(count.astype(value.dtype))
-        constant += (count - 1) * jnp.log(self._temperature)
-        return constant + powers - count * jax.nn.logsumexp(log_ratio, axis=-1)
+        constant = jax.lax.lgamma(count.astype(log_value.dtype))
+        return constant + (count - 1) * jnp.log(self._temperature) + powers
+
+
+def _least(dtype: jnp.dtype) -> float:
+    """The smallest normal number of a type: its reciprocal is a number too."""
+    return float(jnp.finfo(dtype).tiny)
 
 
 class BinaryConcrete(distrax.Bernoulli):
@@ -174,7 +220,8 @@ class BinaryConcrete(distrax.Bernoulli):
         self._temperature = temperature
 
     def _sample_n(self, key: base.Array, n: int) -> base.Array:
-        noise = jax.random.logistic(key, (n, *self.logits.shape))
+        shape = (n, *self.logits.shape)
+        noise = jax.random.logistic(key, shape, self.logits.dtype)
         return jax.nn.sigmoid((self.logits + noise) / self._temperature)
 
     def entropy(self) -> base.Array:
@@ -200,6 +247,7 @@ def mask_logits(logits: base.Array, mask: base.Array | None) -> base.Array:
     Raises:
       ValueError: as `check_mask`.
     """
+    logits = numbers.as_float(logits, jnp.float32)  # which holds `MASK_VALUE`
     if mask is None:
         return logits
     check_mask(mask)

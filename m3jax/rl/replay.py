@@ -89,5 +89,5 @@ def sample(replay: Replay, key: base.Array, batch_size: int) -> Any:
     Returns:
       A pytree like ``replay.items``, arrays ``[batch_size, ...]``.
     """
-    index = jax.random.randint(key, (batch_size,), 0, replay.size)
+    index = jax.random.randint(key, (batch_size,), 0, replay.size, jnp.int32)
     return jax.tree.map(lambda ring: ring[index], replay.items)

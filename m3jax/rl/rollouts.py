@@ -63,7 +63,8 @@ def start(env: Any, env_params: Any, key: base.Array, num_envs: int) -> Rollout:
     obs, env_state = jax.tree.map(
         lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), (obs, env_state)
     )
-    return Rollout(env_state, obs, jnp.zeros(num_envs), jnp.zeros(num_envs))
+    zeros = jnp.zeros(num_envs, jnp.float32)
+    return Rollout(env_state, obs, zeros, zeros)
 
 
 def collect(
@@ -117,7 +118,8 @@ def evaluate(
     """
     start_key, steps_key = jax.random.split(key)
     rollout = start(env, env_params, start_key, num_envs)
-    fresh = (rollout, jnp.zeros(num_envs), jnp.ones(num_envs, bool))
+    nothing = jnp.zeros(num_envs, jnp.float32)
+    fresh = (rollout, nothing, jnp.ones(num_envs, bool))
 
     def body(carry, key):
         rollout, total, alive = carry
@@ -152,7 +154,7 @@ def _step(
     transition = Transition(
         rollout.obs,
         action,
-        jax.vmap(remembered)(reward, info),
+        jax.vmap(remembered)(reward, info).astype(jnp.float32),
         info["final_observation"],
         terminated,
     )

@@ -11,6 +11,7 @@ seeds and settings in one program (`m3jax.rl.populations`).
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 import optax
 
 from m3jax import base
+from m3jax.ops import tracing
 from m3jax.rl import agents, losses, replay, rollouts, sac_config
 
 Collect = Callable[..., tuple[rollouts.Rollout, rollouts.Transition]]
@@ -75,10 +77,12 @@ def make_sac(
       A learner that takes no batches: ``batch`` is ``()`` in ``init`` and ``step``.
 
     Raises:
-      ValueError: the config makes no sense, or the action space is not supported.
+      ValueError: the config makes no sense, the action space is not supported, or no
+        policy over so few actions has the target entropy.
     """
     config.validate()
     agent = make_agent(config, env, env_params)
+    _check_target(config, env, env_params)
     return make_learner(config, lambda step: agent, env, env_params, hyper)
 
 
@@ -178,6 +182,21 @@ def make_act(agent: agents.Agent, actor: base.Params) -> rollouts.Act:
         return action, agent.env_action(action)
 
     return act
+
+
+def _check_target(config: sac_config.SacConfig, env: Any, env_params: Any) -> None:
+    """Refuses a target that the temperature would chase for ever."""
+    env_params = env.default_params if env_params is None else env_params
+    num_actions = getattr(env.action_space(env_params), "n", None)
+    target = tracing.known(config).target_entropy
+    if num_actions is None or target is None:
+        return
+    if target > math.log(num_actions):
+        raise ValueError(
+            f"sac.target_entropy={target} is above the largest entropy of"
+            f" {num_actions} actions, log {num_actions} = {math.log(num_actions):.3f}"
+            " nats: the temperature would grow without end. Give less, or None."
+        )
 
 
 def _act_with(agent: agents.Agent, actor: base.Params) -> rollouts.Act:

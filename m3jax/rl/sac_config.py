@@ -31,7 +31,9 @@ class SacConfig:
       discount: gamma, in [0, 1].
       tau: how far the target critics move towards the critics in an update, in (0, 1].
       target_entropy: nats; None for what is usual: minus the number of continuous
-        actions, or 0.98 times the largest entropy of discrete ones.
+        actions, or half of the largest entropy of discrete ones. In a state whose mask
+        leaves n of A discrete actions it is log n / log A of that, which such a state
+        can reach if one without a mask can.
       initial_temperature: alpha at the start.
     """
 

@@ -115,15 +115,18 @@ def short_cart_pole():
     return env, params.replace(max_steps_in_episode=3)
 
 
+MODES = [vector.AutoresetMode.SAME_STEP, vector.AutoresetMode.NEXT_STEP]
+
+
+@pytest.mark.parametrize("mode", MODES, ids=["same_step", "next_step"])
 @pytest.mark.parametrize(
     "make", [short_cart_pole, lambda: (Telling(), UNEVEN)], ids=["even", "uneven"]
 )
-def test_many_at_once_are_gymnasiums_loop_over_single_ones(make):
+def test_many_at_once_are_gymnasiums_loop_over_single_ones(make, mode):
     env, params = make()
-    ours = gymnasium_vector.GymnasiumVectorEnv(env, 3, params)
+    ours = gymnasium_vector.GymnasiumVectorEnv(env, 3, params, autoreset_mode=mode)
     theirs = vector.SyncVectorEnv(
-        [lambda: gymnasium_env(env, params)] * 3,
-        autoreset_mode=vector.AutoresetMode.SAME_STEP,
+        [lambda: gymnasium_env(env, params)] * 3, autoreset_mode=mode
     )
     assert ours.observation_space == theirs.observation_space
     assert ours.action_space == theirs.action_space
@@ -131,10 +134,74 @@ def test_many_at_once_are_gymnasiums_loop_over_single_ones(make):
     ours.action_space.seed(1)
     for seed in (7, None, [3, None, 5]):
         same(ours.reset(seed=seed), theirs.reset(seed=seed))
-        for _ in range(4):
+        for _ in range(5):
             actions = ours.action_space.sample()
             same(ours.step(actions), theirs.step(actions))
     assert repr(ours) == "GymnasiumVectorEnv(num_envs=3)"
+
+
+@pytest.mark.parametrize(
+    "wrapper", ["NormalizeObservation", "NormalizeReward", "RecordEpisodeStatistics"]
+)
+def test_gymnasiums_vector_wrappers_see_what_they_see_of_its_own_loop(wrapper):
+    env, params = probes.Probe(continuous=True), probes.time_limit()
+    mode = vector.AutoresetMode.NEXT_STEP
+    wrap = getattr(gymnasium.wrappers.vector, wrapper)
+    ours = wrap(
+        gymnasium_vector.GymnasiumVectorEnv(env, 2, params, autoreset_mode=mode)
+    )
+    theirs = wrap(
+        vector.SyncVectorEnv(
+            [lambda: gymnasium_env(env, params)] * 2, autoreset_mode=mode
+        )
+    )
+    np.testing.assert_allclose(ours.reset(seed=0)[0], theirs.reset(seed=0)[0])
+    for _ in range(9):
+        found, wanted = (
+            one.step(np.ones((2, 1), np.float32)) for one in (ours, theirs)
+        )
+        for mine, other in zip(found[:4], wanted[:4], strict=True):
+            np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-6)
+        for name in ("r", "l"):
+            told = [one[4].get("episode", {}).get(name, 0) for one in (found, wanted)]
+            np.testing.assert_allclose(*told, rtol=1e-5)
+
+
+def test_both_modes_play_the_same_episodes():
+    same_step, next_step = (
+        gymnasium_vector.GymnasiumVectorEnv(Telling(), 3, UNEVEN, autoreset_mode=mode)
+        for mode in ("SameStep", "NextStep")
+    )
+    first = [envs.reset(seed=0)[0]["observation"] for envs in (same_step, next_step)]
+    np.testing.assert_array_equal(*first)
+    actions = np.zeros(3, int)
+    shown, over = [], np.zeros(3, bool)
+    for _ in range(12):
+        obs, rewards, terminated, truncated, infos = next_step.step(actions)
+        # A step that begins an episode earns and tells nothing.
+        assert not (rewards[over].any() or terminated[over].any())
+        if not over.all():
+            np.testing.assert_array_equal(infos["_mean"], ~over)
+        over = terminated | truncated
+        shown.append(obs["observation"][:, 0])
+    shown = np.array(shown)
+    for i in range(3):
+        played = [first[0][i, 0]]
+        stepped = gymnasium_vector.GymnasiumVectorEnv(Telling(), 3, UNEVEN)
+        stepped.reset(seed=0)
+        for _ in range(6):
+            obs, *_, infos = stepped.step(actions)
+            if "final_obs" in infos and infos["_final_obs"][i]:
+                played.append(infos["final_obs"][i]["observation"][0])
+            played.append(obs["observation"][i, 0])
+        np.testing.assert_array_equal(shown[: len(played) - 1, i], played[1:])
+
+
+def test_a_mode_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match="autoreset_mode must be one of .*NEXT_STEP"):
+        gymnasium_vector.GymnasiumVectorEnv(
+            probes.Probe(), 2, autoreset_mode=vector.AutoresetMode.DISABLED
+        )
 
 
 def test_ends_at_different_times_show_the_last_and_the_first_observations():

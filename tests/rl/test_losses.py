@@ -146,7 +146,7 @@ def test_actions_fill_the_box_and_targets_are_the_usual_ones():
         agent.env_action(jnp.array([[-1.0], [0.5], [1.0]])), [[-2.0], [1.0], [2.0]]
     )
     assert agent.target_entropy == -1.0
-    assert discrete()[0].target_entropy == pytest.approx(0.98 * np.log(NUM_ACTIONS))
+    assert discrete()[0].target_entropy == pytest.approx(0.5 * np.log(NUM_ACTIONS))
 
 
 def test_action_spaces_that_no_agent_has_are_named():

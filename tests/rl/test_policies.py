@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import integrate, stats
+from scipy import integrate, special, stats
 
 from m3jax.rl import policies
 from m3jax.testing import gradients
@@ -192,3 +192,33 @@ def test_relaxed_density_of_three_actions_integrates_to_one():
     policy = policies.GumbelSoftmax(LOGITS[:3], 1.3, straight_through=False)
     density = np.exp(jax.jit(policy.log_prob)(jnp.float32(value)))
     np.testing.assert_allclose(density.sum() / 400**2, 1.0, atol=0.01)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.1, 0.03, 0.01])
+def test_relaxed_samples_know_their_own_density_at_any_temperature(temperature, key):
+    """Against float64, from the same disturbed logits; a masked action is no part."""
+    policy = policies.GumbelSoftmax(LOGITS, temperature, MASK, straight_through=False)
+    values, found = policy.sample_and_log_prob(seed=key, sample_shape=(512,))
+    np.testing.assert_array_equal(values, policy.sample(seed=key, sample_shape=(512,)))
+    noise = jax.random.gumbel(key, (512, 4), jnp.float32)
+    np.testing.assert_allclose(
+        values, jax.nn.softmax((policy.logits + noise) / temperature), atol=2e-5
+    )
+    disturbed = np.asarray(LOGITS + noise, np.float64)[:, KEPT] / temperature
+    logs = disturbed - special.logsumexp(disturbed, axis=1, keepdims=True)
+    ratio = np.asarray(LOGITS, np.float64)[KEPT] - temperature * logs
+    exact = special.gammaln(3) + 2 * np.log(temperature) + np.sum(ratio - logs, axis=1)
+    exact -= 3 * special.logsumexp(ratio, axis=1)
+    np.testing.assert_allclose(found, exact, rtol=2e-4, atol=2e-3)
+    assert np.isfinite(jax.vmap(policy.log_prob)(values)).all()
+
+    def mean(logits):
+        policy = policies.GumbelSoftmax(logits, temperature, MASK, False)
+        return policy.sample_and_log_prob(seed=key, sample_shape=(512,))[1].mean()
+
+    assert np.isfinite(jax.grad(mean)(LOGITS)).all()
+
+
+def test_a_logit_of_nan_is_not_a_masked_one():
+    policy = policies.GumbelSoftmax(LOGITS.at[1].set(jnp.nan), 0.5, MASK, False)
+    assert jnp.isnan(policy.log_prob(jnp.array([0.2, 0.3, 0.0, 0.5])))

@@ -23,6 +23,8 @@ def test_an_export_comes_back_rounded_to_bfloat16(tmp_path):
     rounded = kernel.astype(jnp.bfloat16).astype(np.float32)
     np.testing.assert_array_equal(found["net"]["kernel"], rounded)
     np.testing.assert_array_equal(found["net"]["table"], np.arange(3))
+    measured = pretrained.as_exported(params)
+    np.testing.assert_array_equal(found["net"]["kernel"], measured["net"]["kernel"])
     assert (card["command"], card["accuracy"]) == ("make eye", 0.9)
     assert cards.describe(tmp_path / "eye")["num_bytes"] == 2 * 16 * 8 + 8 * 3
 

@@ -247,7 +247,7 @@ class Offloading(batch_last.BatchLast):
 
     def _normals(self, key, batch, params) -> base.Array:
         shape = world.num_normals(params), *batch
-        return jax.random.normal(random.fusible(key), shape)
+        return jax.random.normal(random.fusible(key), shape, jnp.float32)
 
     def _parts(self, normals) -> tuple[base.Array, base.Array, base.Array]:
         """Normals of the walks, of the request, of the report and the estimate."""

@@ -87,6 +87,7 @@ def split(
     length = 1.0 + jnp.minimum(
         jnp.floor(action[num_modalities + 1] * max_draft), max_draft - 1.0
     )
-    sent = (sent >= 0.5).astype(retention.dtype)
+    # A number that is none is neither here nor there, and costs what none does.
+    sent = jnp.where(jnp.isnan(sent), sent, (sent >= 0.5).astype(retention.dtype))
     plan = offload.Plan(retention, jnp.zeros_like(retention), sent, length)
     return plan, action[num_modalities]

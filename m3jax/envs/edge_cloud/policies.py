@@ -43,8 +43,8 @@ def make_policies(env: offloading.Offloading) -> Mapping[str, Policy]:
         del state
         space = env.action_space(params)
         if env.actions == "grid":
-            return jax.random.randint(key, obs.shape[1:], 0, space.n)
-        return jax.random.uniform(key, (*space.shape, *obs.shape[1:]))
+            return jax.random.randint(key, obs.shape[1:], 0, space.n, space.dtype)
+        return jax.random.uniform(key, (*space.shape, *obs.shape[1:]), space.dtype)
 
     def fixed(key, obs, state, params):
         del key, state

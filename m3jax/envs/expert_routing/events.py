@@ -118,7 +118,7 @@ def advance(
     """
     chance_key, drift_key = jax.random.split(key)
     num_experts = state.live.shape[0]
-    chance = jax.random.uniform(chance_key, (4, num_experts))
+    chance = jax.random.uniform(chance_key, (4, num_experts), jnp.float32)
     interferer = _switch(
         state.interferer, chance[0, 0], params.burst_rate, params.burst_stop
     )
@@ -127,7 +127,8 @@ def advance(
     hit = bursting & jnp.where(state.bursting, state.hit, newly_hit)
     failed = _switch(~state.up, chance[2], params.failure_rate, params.return_rate)
     up = jnp.where(jnp.all(failed), state.up, ~failed)
-    walk = params.drift_std * jax.random.normal(drift_key, (num_experts,))
+    drift = jax.random.normal(drift_key, (num_experts,), jnp.float32)
+    walk = params.drift_std * drift
     return Events(
         interferer=interferer,
         bursting=bursting,

@@ -127,7 +127,7 @@ def best_subset(
     )
     # Members that have failed change nothing: the first of equals may contain some.
     valid = ~jnp.any(members & ~state.events.live, axis=1)
-    best = jnp.argmax(jnp.where(valid, earned, -jnp.inf))
+    best = _place_of_best(earned, valid)
     return members[best], earned[best]
 
 
@@ -159,7 +159,7 @@ def best_heads(
     tried = pairs / jnp.sum(pairs, axis=-1, keepdims=True)
     earned = jax.vmap(lambda heads: env.score(state, heads, params)[0])(tried)
     valid = ~jnp.any(pairs & ~state.events.live, axis=(1, 2))
-    best = jnp.argmax(jnp.where(valid, earned, -jnp.inf))
+    best = _place_of_best(earned, valid)
     return tried[best], earned[best]
 
 
@@ -199,7 +199,7 @@ def best_weights(
         ]
     )
     earned = jax.vmap(lambda w: env.score(state, w, params)[0])(tried)
-    best = jnp.argmax(earned)
+    best = _place_of_best(earned, True)
     return tried[best], earned[best]
 
 
@@ -210,5 +210,11 @@ def _reported(view: reports.View) -> base.Array:
 
 def _best(merit: base.Array, view: reports.View) -> base.Array:
     """The live expert of greatest merit, bool [N]."""
-    best = jnp.argmax(jnp.where(view.live > 0.5, merit, -jnp.inf))
+    best = _place_of_best(merit, view.live > 0.5)
     return jnp.arange(merit.shape[0]) == best
+
+
+def _place_of_best(values: base.Array, valid: base.Array) -> base.Array:
+    """The first valid place of the highest value; what is NaN is the worst there is."""
+    known = jnp.where(jnp.isnan(values), -jnp.finfo(values.dtype).max, values)
+    return jnp.argmax(jnp.where(valid, known, -jnp.inf))

@@ -99,10 +99,11 @@ def start(
       The links.
     """
     normal_key, angle_key, speed_key = jax.random.split(key, 3)
-    n = jax.random.normal(normal_key, (6, num_links))
+    n = jax.random.normal(normal_key, (6, num_links), jnp.float32)
     distance = params.mean_distance + params.std_distance * n[0]
     distance = jnp.maximum(distance, REFERENCE_DISTANCE)
-    angle = 2.0 * jnp.pi * jax.random.uniform(angle_key, (num_links,))
+    turns = jax.random.uniform(angle_key, (num_links,), jnp.float32)
+    angle = 2.0 * jnp.pi * turns
     std = params.mean_shadow_std_db + params.std_shadow_std_db * n[1]
     std = jnp.maximum(std, 0.0)
     return Radio(
@@ -145,7 +146,7 @@ def advance(
     )
     r = jnp.asarray(params.fading_correlation, jnp.float32)
     fresh = roots.sqrt(0.5 * (1.0 - r) * (1.0 + r))
-    w = jax.random.normal(scatter_key, radio.scatter.shape)
+    w = jax.random.normal(scatter_key, radio.scatter.shape, jnp.float32)
     return radio._replace(shadow_db=shadow.value, scatter=r * radio.scatter + fresh * w)
 
 

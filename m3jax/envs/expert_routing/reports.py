@@ -40,12 +40,14 @@ def report(key: base.Array, state: world.State, params: world.Params) -> View:
     """
     noise_key, loss_key = jax.random.split(key)
     late_db = jnp.take(state.history, params.report_delay, axis=0, mode="clip")
-    noise = params.report_noise_db * jax.random.normal(noise_key, late_db.shape)
+    noise = jax.random.normal(noise_key, late_db.shape, jnp.float32)
+    noise = params.report_noise_db * noise
     bounds = (params.rewards.min_snr_db, params.rewards.max_snr_db)
     snr = rewards.normalised(late_db + noise, bounds)
-    reported = jax.random.uniform(loss_key, snr.shape) >= params.report_loss
+    chance = jax.random.uniform(loss_key, snr.shape, jnp.float32)
+    reported = chance >= params.report_loss
     return View(
-        task=jax.nn.one_hot(state.task, params.tasks.num_tasks),
+        task=jax.nn.one_hot(state.task, params.tasks.num_tasks, dtype=jnp.float32),
         live=state.events.live.astype(jnp.float32),
         reported=reported.astype(jnp.float32),
         snr=jnp.where(reported, snr, 0.0),

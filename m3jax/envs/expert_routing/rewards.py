@@ -7,6 +7,7 @@ and the printed one is ``literal=True``.
 
 import math
 
+import jax
 import jax.numpy as jnp
 
 from m3jax import base
@@ -19,7 +20,7 @@ _ROUNDING = 1e-6
 
 
 def passes(weights: base.Array, threshold: base.Array) -> base.Array:
-    """Which weights reach a threshold, bool ``[N]``, up to rounding."""
+    """Which weights reach a threshold, bool ``[N]``, up to rounding; NaN does not."""
     return weights >= threshold - _ROUNDING
 
 
@@ -58,8 +59,9 @@ def suppression(
     Returns:
       Scalar in [0, 1]; 1 if no expert is irrelevant.
     """
-    heard = passes(weights, threshold).astype(jnp.float32)
-    return 1.0 - masks.masked_mean(heard, irrelevant)
+    # Of a weight that is NaN nobody can say that it is silent.
+    heard = passes(weights, threshold) | jnp.isnan(weights)
+    return 1.0 - masks.masked_mean(heard.astype(jnp.float32), irrelevant)
 
 
 def concentration(
@@ -78,7 +80,7 @@ def concentration(
       Scalar, in [0, 1] unless literal; 0 for weights of 0.
     """
     total = jnp.sum(weights)
-    p = weights / jnp.where(total > 0.0, total, 1.0)
+    p = weights / jnp.where(total <= 0.0, 1.0, total)
     spread = entropy(p) / (1.0 if literal else _log_count(p))
     return jnp.sum(masks.keep(p, core)) * (1.0 - spread)
 
@@ -124,12 +126,12 @@ def stability(
         and a mean of 0.5.
 
     Returns:
-      Scalar; 1 if one link is active, 0 if none is.
+      Scalar; 1 if one link is active or all active ones are equal, 0 if none is.
     """
-    x = snr_db if literal else normalised(snr_db, bounds_db)
-    variance = masks.masked_mean((x - masks.masked_mean(x, active)) ** 2, active)
+    low, high = bounds_db
+    deviation = _deviation(snr_db, active) / (1.0 if literal else high - low)
     mean = quality(snr_db, active, bounds_db, literal)
-    value = 1.0 - roots.sqrt(variance) / (mean + EPSILON)
+    value = 1.0 - deviation / (mean + EPSILON)
     value = value if literal else jnp.clip(value, 0.0, 1.0)
     return jnp.where(jnp.any(active), value, 0.0)
 
@@ -151,7 +153,7 @@ def balance(
     """
     used = masks.keep(weights, active)
     total = jnp.sum(used)
-    p = used / jnp.where(total > 0.0, total, 1.0)
+    p = used / jnp.where(total <= 0.0, 1.0, total)
     return entropy(p) / (1.0 if literal else _log_count(p))
 
 
@@ -203,9 +205,24 @@ def weighted(
 
 def entropy(p: base.Array) -> base.Array:
     """``-sum p log p`` in nats, with finite gradients where p is 0."""
-    some = p > 0.0
-    safe = jnp.where(some, p, 1.0)
+    safe = jnp.where(p <= 0.0, 1.0, p)
     return -jnp.sum(safe * jnp.log(safe))
+
+
+def _deviation(x: base.Array, active: base.Array) -> base.Array:
+    """Standard deviation of the active numbers, exactly 0 where they are equal.
+
+    The mean of equal numbers is not always that number, and a compiled program may
+    round ``x`` differently in two places. A quotient by the stability constant shows
+    such a rounding a million times larger.
+    """
+    # Counted from the greatest, so that the order of links changes nothing.
+    origin = jnp.max(jnp.where(active, x, -jnp.inf))
+    gaps = masks.keep(x - jax.lax.stop_gradient(origin), active)
+    several = jnp.sum(active) > 1
+    gaps = jnp.where(several, gaps, 0.0)
+    mean = masks.masked_mean(gaps, active)
+    return roots.sqrt(masks.masked_mean((gaps - mean) ** 2, active))
 
 
 def _log_count(p: base.Array) -> float:

@@ -23,7 +23,7 @@ def normalise(weights: base.Array, live: base.Array) -> base.Array:
 
     Returns:
       ``[N]``, zero where an expert is not live; equal over all live experts if they
-      have no weight at all.
+      have no weight at all, NaN if the weight of one is.
 
     Example:
       >>> normalise(jnp.array([2.0, 1.0, 1.0]), jnp.array([False, True, True]))
@@ -31,9 +31,9 @@ def normalise(weights: base.Array, live: base.Array) -> base.Array:
     """
     kept = jnp.where(live, jnp.maximum(weights, 0.0), 0.0)
     total = jnp.sum(kept)
-    some = total > 0.0
+    none = total <= 0.0  # a weight of NaN is not "no weight"
     equal = live / jnp.maximum(jnp.sum(live), 1)
-    return jnp.where(some, kept / jnp.where(some, total, 1.0), equal)
+    return jnp.where(none, equal, kept / jnp.where(none, 1.0, total))
 
 
 def combine(expert: base.Array, channel: base.Array, live: base.Array) -> base.Array:

@@ -116,5 +116,5 @@ def following(
       int32 scalar.
     """
     change_key, task_key = jax.random.split(key)
-    fresh = jax.random.randint(task_key, (), 0, num_tasks)
+    fresh = jax.random.randint(task_key, (), 0, num_tasks, jnp.int32)
     return jnp.where(jax.random.bernoulli(change_key, change), fresh, task)

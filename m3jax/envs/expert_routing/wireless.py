@@ -118,7 +118,7 @@ class Wireless(environment.Environment):
         shape = (1 + self.max_delay, num_experts)
         state = world.State(
             time=time,
-            task=jax.random.randint(task_key, (), 0, params.tasks.num_tasks),
+            task=jax.random.randint(task_key, (), 0, params.tasks.num_tasks, jnp.int32),
             radio=links,
             events=wrong,
             history=jnp.broadcast_to(now_db, shape),

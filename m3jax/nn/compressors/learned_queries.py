@@ -33,7 +33,10 @@ class LearnedQueries(contract.Compressor):
                 f"num_heads={self.num_heads} must divide the width {dim} of the tokens."
             )
         queries = self.param(
-            "queries", nn.initializers.normal(1.0), (self.num_tokens, dim)
+            "queries",
+            nn.initializers.normal(1.0),
+            (self.num_tokens, dim),
+            jnp.float32,
         )
         heads = (self.num_heads, dim // self.num_heads)
         normed = nn.LayerNorm(dtype=self.dtype, name="token_norm")(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from m3jax import base
 from m3jax.nn.compressors import contract
-from m3jax.ops import masks
+from m3jax.ops import masks, numbers
 
 
 def merge_step(
@@ -48,6 +48,7 @@ def merge_step(
       ValueError: shapes disagree, or ``num_tokens`` is too small for one step.
     """
     _check_step(tokens, mask, sizes, num_tokens, metric)
+    tokens = numbers.as_float(tokens)
     similar = jax.lax.stop_gradient(tokens if metric is None else metric)
     slots = _match(masks.keep(similar, mask), mask, num_tokens, threshold)
     return _pool(tokens, mask, sizes, slots, num_tokens)
@@ -114,7 +115,7 @@ def size_bias(sizes: base.Array) -> base.Array:
       since such keys are for the mask to hide.
     """
     sizes = jnp.asarray(sizes, jnp.float32)
-    return jnp.log(jnp.where(sizes > 0, sizes, 1.0))[:, None, :]
+    return jnp.log(jnp.where(sizes <= 0, 1.0, sizes))[:, None, :]
 
 
 def _check_step(tokens, mask, sizes, num_tokens, metric):
@@ -177,8 +178,9 @@ def _merged(best, counts, num_tokens, threshold):
 
 
 def _unit(x):
-    """Vectors of length one, in float32; zero stays zero."""
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    """Vectors of length one, at least float32, of any scale; zero stays zero."""
+    x = numbers.as_float(x, jnp.float32)
+    x = x * numbers.unit_scale(numbers.peak(x, axis=-1))[..., None]
     squares = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
     return x * jax.lax.rsqrt(jnp.maximum(squares, jnp.finfo(x.dtype).tiny))
 

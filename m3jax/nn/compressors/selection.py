@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from m3jax import base
 from m3jax.nn.compressors import contract
-from m3jax.ops import masks
+from m3jax.ops import masks, numbers
 
 
 def select(
@@ -24,7 +24,8 @@ def select(
     Args:
       tokens: [B, L, D].
       mask: bool [B, L], True where a token is valid.
-      scores: [B, L], real; what padding holds does not matter.
+      scores: [B, L], real, integers of any kind or bool; what padding holds does not
+        matter, and NaN is the lowest score there is.
       num_tokens: tokens to keep, M.
       progressive: most important first, so that every prefix is the best of its length
         (see `keep`); else the order of the input is kept.
@@ -69,7 +70,7 @@ def best_places(
 
     Args:
       mask: bool [B, L], True where a token is valid.
-      scores: [B, L], real.
+      scores: [B, L], real, integers of any kind or bool.
       num_tokens: tokens to keep, M, at most L.
       progressive: most important first; else in the order of the input.
       counts: int [B], keep so many of them only; None: all M.
@@ -126,7 +127,10 @@ class TopKNorm(contract.Compressor):
 
     def compress(self, tokens, mask, *, scores=None, key=None):
         """Keeps the M largest; ties go to the earlier token."""
-        squares = jnp.sum(jnp.square(tokens.astype(jnp.float32)), axis=-1)
+        # Their order has no scale, but their squares would overflow and vanish.
+        x = masks.keep(numbers.as_float(tokens, jnp.float32), mask)
+        x = x * numbers.unit_scale(numbers.peak(x, axis=(1, 2)))[:, None, None]
+        squares = jnp.sum(jnp.square(x), axis=-1)
         return select(tokens, mask, squares, self.num_tokens, self.progressive)
 
 
@@ -157,9 +161,18 @@ class TopKAttention(contract.Compressor):
 
 def _best_first(scores: base.Array, mask: base.Array) -> base.Array:
     """Places [B, L] by falling score, padding last whatever its score."""
-    falling = -jax.lax.stop_gradient(jnp.asarray(scores))
+    falling = _falling(jax.lax.stop_gradient(jnp.asarray(scores)))
     places = jax.lax.broadcasted_iota(jnp.int32, mask.shape, 1)
     return jax.lax.sort((~mask, falling, places), num_keys=2, is_stable=True)[2]
+
+
+def _falling(scores: base.Array) -> base.Array:
+    """Numbers that fall as scores rise; NaN sorts behind them all."""
+    if jnp.issubdtype(scores.dtype, jnp.inexact):
+        return -scores
+    # The negative of an unsigned number wraps round, as does that of the least signed
+    # one, and bool has none; the complement, max - x or -1 - x, reverses them all.
+    return jnp.invert(scores)
 
 
 def _slots(places: base.Array, length: int) -> base.Array:

@@ -5,7 +5,7 @@ import numpy as np
 
 from m3jax import base
 from m3jax.nn.compressors import contract
-from m3jax.ops import masks
+from m3jax.ops import masks, numbers
 
 
 class Identity(contract.Compressor):
@@ -69,6 +69,7 @@ class WindowPool(contract.Compressor):
 
     def compress(self, tokens, mask, *, scores=None, key=None):
         """Returns the means; a window with no valid token is masked and zero."""
+        tokens = numbers.as_float(tokens)
         window = _window_size(tokens, mask, self.num_tokens)
         batch, length, dim = tokens.shape
         windows = masks.keep(tokens, mask).reshape(batch, self.num_tokens, window, dim)

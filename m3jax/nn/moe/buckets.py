@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from m3jax import base
 from m3jax.nn.moe import config as config_lib
 from m3jax.nn.moe import slots as slots_lib
+from m3jax.ops import numbers
 
 _SMALLEST, _LARGEST = 8, 128  # rows of a block
 
@@ -41,8 +42,12 @@ def run_buckets(
     if block is None:
         block = _block_size(experts.size, num_experts)
     slots, owners, num_blocks = _in_blocks(experts, num_experts, block)
-    rows = _run(slots_lib.dispatch(x, slots), kernels, owners, num_blocks)
-    return slots_lib.combine(rows, values, slots)
+    x = numbers.as_float(x)
+    dtype = jnp.result_type(x, *kernels)  # of rows and kernels alike
+    kernels = jax.tree.map(lambda kernel: kernel.astype(dtype), kernels)
+    rows = slots_lib.dispatch(x.astype(dtype), slots)
+    rows = _run(rows, kernels, owners, num_blocks)
+    return slots_lib.combine(rows, values, slots).astype(x.dtype)
 
 
 def _block_size(count: int, num_experts: int) -> int:

@@ -5,6 +5,7 @@ import math
 from typing import NamedTuple
 
 from m3jax import base
+from m3jax.ops import numbers
 
 PATHS = ("auto", "dense", "grouped", "buckets", "parallel")
 """How the experts may be run; see `MoeConfig`."""
@@ -72,8 +73,7 @@ class MoeConfig:
         if self.capacity_factor is None:
             return num_tokens
         even = num_tokens * self.top_k / self.num_experts
-        # A hair less, lest 1.1 * 10 become 12.
-        return min(num_tokens, math.ceil(self.capacity_factor * even - 1e-9))
+        return min(num_tokens, numbers.ceil_ratio(self.capacity_factor * even, 1.0))
 
 
 class Kernels(NamedTuple):

@@ -10,6 +10,7 @@ from m3jax import base
 from m3jax.nn import layers
 from m3jax.nn.moe import config as config_lib
 from m3jax.nn.moe import parallel, paths, selection
+from m3jax.ops import masks
 
 
 class _Stacked(nn.Module):
@@ -21,7 +22,7 @@ class _Stacked(nn.Module):
     def __call__(self, num_experts, shape):
         def draw(key):
             keys = jax.random.split(key, num_experts)
-            return jax.vmap(lambda key: self.init(key, shape))(keys)
+            return jax.vmap(lambda key: self.init(key, shape, jnp.float32))(keys)
 
         return self.param("kernel", draw)
 
@@ -63,7 +64,7 @@ class MoeLayer(nn.Module):
         Args:
           x: [..., D], in most cases [B, L, D].
           mask: bool [...], True for valid tokens; None: all are. Padding asks nobody,
-            is counted nowhere and gets zeros.
+            is counted nowhere and gets zeros, whatever it holds.
           select: who answers; see `Select`. If it asks for more than ``top_k``
             experts, the heaviest count. None: `select_top_k`.
           select_data: what ``select`` gets besides; None: nothing.
@@ -81,7 +82,7 @@ class MoeLayer(nn.Module):
                 f"MoeLayer expects a bool mask {list(leading)}, got {mask.dtype}"
                 f" {list(mask.shape)}."
             )
-        tokens = x.reshape(-1, dim)
+        tokens = (x if mask is None else masks.keep(x, mask)).reshape(-1, dim)
         valid = jnp.ones(leading, bool) if mask is None else mask
         valid = valid.reshape(-1)
         router = layers.Dense(

@@ -14,6 +14,7 @@ from m3jax.nn import layers
 from m3jax.nn.moe import buckets as buckets_lib
 from m3jax.nn.moe import config as config_lib
 from m3jax.nn.moe import slots as slots_lib
+from m3jax.ops import numbers
 
 
 def run_dense(
@@ -24,6 +25,7 @@ def run_dense(
 ) -> base.Array:
     """Runs every expert on every token: n times the work of one; the reference."""
     del max_experts
+    x = numbers.as_float(x)
     out = jnp.zeros(x.shape, jnp.float32)
     for i in range(weights.shape[-1]):
         gate, up, down = (kernel[i] for kernel in kernels)

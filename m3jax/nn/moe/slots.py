@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from m3jax import base
+from m3jax.ops import numbers
 
 
 class Slots(NamedTuple):
@@ -103,6 +104,7 @@ collect.defvjp(_collect_fwd, _collect_bwd)
 
 def combine(rows: base.Array, values: base.Array, slots: Slots) -> base.Array:
     """Adds up the weighted answers ``rows [S, D]``: [T, D], of the rows' type."""
+    rows = numbers.as_float(rows)
     answers = collect(rows, slots)
     out = jnp.sum(answers.astype(jnp.float32) * values[..., None], axis=1)
     return out.astype(rows.dtype)

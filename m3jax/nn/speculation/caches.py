@@ -32,8 +32,9 @@ def keep(
     """
     slots = 1 + jnp.arange(kept.shape[1], dtype=jnp.int32)
     used = jnp.max(jnp.where(jnp.any(kept, axis=0), slots, 0), initial=0)
+    start = (jnp.zeros_like(before.index), before.index)
     return cache._replace(
-        mask=jax.lax.dynamic_update_slice(before.mask, kept, (0, before.index)),
+        mask=jax.lax.dynamic_update_slice(before.mask, kept, start),
         lengths=before.lengths + jnp.sum(kept, axis=1, dtype=jnp.int32),
         index=before.index + used,
     )

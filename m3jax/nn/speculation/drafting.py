@@ -9,6 +9,7 @@ import numpy as np
 from m3jax import base
 from m3jax.nn import decoder as decoder_lib
 from m3jax.nn.speculation import caches, parties, policies, protocols
+from m3jax.ops import numbers
 
 
 class Draft(NamedTuple):
@@ -167,6 +168,7 @@ def normalised_entropy(scores: base.Array) -> base.Array:
       >>> normalised_entropy(jnp.array([[0.0, 0.0, 0.0], [99.0, 0.0, 0.0]])).tolist()
       [1.0, 0.0]
     """
+    scores = numbers.as_float(scores)
     if scores.shape[-1] == 1:
         return jnp.zeros(scores.shape[:-1])
     logs = jax.nn.log_softmax(scores, axis=-1)

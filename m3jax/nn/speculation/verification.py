@@ -48,7 +48,8 @@ def accept_probability(
     wanted = jnp.take_along_axis(target, at, axis=-1)[..., 0]
     given = jnp.take_along_axis(draft, at, axis=-1)[..., 0]
     # A word with q(x) = 0 cannot be drawn: what is returned for it counts nowhere.
-    return jnp.where(wanted >= given, 1.0, wanted / jnp.where(given > 0, given, 1.0))
+    sure = wanted >= given
+    return jnp.where(sure, 1.0, wanted / jnp.where(sure, 1.0, given))
 
 
 def residual(target: base.Array, draft: base.Array) -> base.Array:
@@ -63,7 +64,8 @@ def residual(target: base.Array, draft: base.Array) -> base.Array:
     """
     more = jnp.maximum(target - draft, 0.0)
     mass = jnp.sum(more, axis=-1, keepdims=True)
-    return jnp.where(mass > 0.0, more / jnp.where(mass > 0.0, mass, 1.0), target)
+    nothing = mass == 0.0
+    return jnp.where(nothing, target, more / jnp.where(nothing, 1.0, mass))
 
 
 def agreement(target: base.Array, draft: base.Array) -> base.Array:

@@ -45,7 +45,7 @@ class CeSacConfig:
         each is a gate of its own.
       first_temperature, last_temperature: of the samples, annealed geometrically.
       anneal_steps: steps of the learner until the last one.
-      entropy_ratio: target entropy of a head, of the largest there is.
+      entropy_ratio: target entropy of a head, of the largest there is in each state.
     """
 
     sac: sac_config.SacConfig = dataclasses.field(default_factory=sac_config.SacConfig)
@@ -93,7 +93,8 @@ class CeSacConfig:
 
     def temperature(self, step: base.Array) -> base.Array:
         """The temperature of samples at a step of the learner."""
-        share = jnp.minimum(step / self.anneal_steps, 1.0)
+        done = jnp.asarray(step, jnp.float32)
+        share = jnp.minimum(done / self.anneal_steps, 1.0)
         ratio = self.last_temperature / self.first_temperature
         return self.first_temperature * ratio**share
 
@@ -157,7 +158,8 @@ def make_agent(
     def init(key: base.Array, obs: Any) -> base.Params:
         actor_key, critic_key = jax.random.split(key)
         x = agents.features(obs)
-        action = jnp.zeros((*x.shape[:-1], _NUM_HEADS, num_experts))
+        shape = (*x.shape[:-1], _NUM_HEADS, num_experts)
+        action = jnp.zeros(shape, jnp.float32)
         return {
             "actor": actor_net.init(actor_key, x)["params"],
             "critic": critic_net.init(critic_key, critic_input(obs, action))["params"],
@@ -168,7 +170,7 @@ def make_agent(
 
     def random_action(key: base.Array, obs: Any) -> base.Array:
         shape = (*agents.features(obs).shape[:-1], _NUM_HEADS, num_experts)
-        return heads(jnp.zeros(shape), obs).sample(seed=key)
+        return heads(jnp.zeros(shape, jnp.float32), obs).sample(seed=key)
 
     def q_values(critic: base.Params, obs: Any, action: base.Array) -> base.Array:
         q = critic_net.apply({"params": critic}, critic_input(obs, action))[..., 0]
@@ -200,6 +202,7 @@ def make_agent(
         (target,) * _NUM_HEADS if config.is_decoupled else _NUM_HEADS * target,
         remembered,
         STREAMS if config.is_decoupled else (),
+        lambda obs: _reachable(config, agents.action_mask(obs)),
     )
 
 
@@ -226,13 +229,14 @@ def make_gradients(config: CeSacConfig) -> sac.Gradients:
                 *(agent, *trained, target_critic, batch),
                 *(hyper.discount, hyper.target_entropy, key),
             )
-            actor = jnp.asarray(config.kappas) * parts.pop("actor_loss")
+            kappas = jnp.asarray(config.kappas, jnp.float32)
+            actor = kappas * parts.pop("actor_loss")
             return (sum(parts.values()), actor), metrics
 
         (_, actor), pull_back, metrics = jax.vjp(both, trained, has_aux=True)
         (rest,) = pull_back((jnp.float32(1.0), jnp.zeros_like(actor)))
         each = jax.vmap(lambda weights: pull_back((jnp.float32(0.0), weights))[0])(
-            jnp.eye(len(STREAMS))
+            jnp.eye(len(STREAMS), dtype=actor.dtype)
         )
         metrics["gradient_cosine"] = _trunk_cosine(each[0]["actor"])
         if config.projects:
@@ -287,6 +291,13 @@ def _largest_entropy(config: CeSacConfig, num_experts: int) -> float:
     if config.relaxation == "binary_concrete":
         return num_experts * math.log(2.0)
     return math.log(num_experts)
+
+
+def _reachable(config: CeSacConfig, mask: base.Array | None) -> base.Array | None:
+    """Largest entropy of a head over the valid experts, over that over all."""
+    if mask is None or config.relaxation == "gumbel_softmax":
+        return agents.log_share(mask)
+    return jnp.mean(mask, axis=-1, dtype=jnp.float32)
 
 
 def _trunk_cosine(actor: base.Params) -> base.Array:

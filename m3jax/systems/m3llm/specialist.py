@@ -211,7 +211,7 @@ def make_system(config: Config) -> base.System:
         params = {
             **encoder.init(encoder_key, image)["params"],
             "decoder": decoder.init(decoder_key, token, valid)["params"],
-            "silence": jnp.zeros((config.num_silent, config.sizes.dim)),
+            "silence": jnp.zeros((config.num_silent, config.sizes.dim), jnp.float32),
         }
         if teacher is not None:
             params["teacher"] = teacher.init(encoder_key, image)["params"]

@@ -100,7 +100,7 @@ class Costs:
 
     def init(self) -> base.Params:
         """The multipliers' logarithms, one for each budget."""
-        return {"log": jnp.full(2, -2.0)}
+        return {"log": jnp.full(2, -2.0, jnp.float32)}
 
     def usage(self, weights: base.Array) -> base.Array:
         """Who is asked: 1 or 0, with the gradient of a soft step at the threshold.

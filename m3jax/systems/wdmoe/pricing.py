@@ -36,7 +36,7 @@ class Prices(NamedTuple):
 
 def init(depth: int) -> Prices:
     """Prices of 0, and margins of 3 nats: a twentieth of the best expert's weight."""
-    return Prices(jnp.zeros(depth), jnp.full(depth, 3.0))
+    return Prices(jnp.zeros(depth, jnp.float32), jnp.full(depth, 3.0, jnp.float32))
 
 
 def scores(probs: base.Array, token_s: base.Array, price: base.Array) -> base.Array:

@@ -1,5 +1,7 @@
 """Rewards of M3LLM: numbers by hand, printed forms, and bounds over random weights."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -123,6 +125,40 @@ def test_one_link_is_perfectly_stable_and_perfectly_unbalanced():
     assert float(parts["stability"]) == 1.0
     assert float(parts["balance"]) == 0.0
     assert float(parts["quality"]) == 0.5
+
+
+def test_one_link_is_perfectly_stable_at_any_snr_compiled_or_not(key):
+    """Below SNR_min too, where a rounding would be divided by the constant alone."""
+    snr_db = 5.0 + 12.0 * jax.random.normal(key, (512, 7))
+    alone = jnp.arange(7) == 3
+
+    def stability(snr_db, literal=False):
+        return rewards.stability(snr_db, alone, BOUNDS, literal)
+
+    for literal in (False, True):
+        one = functools.partial(stability, literal=literal)
+        np.testing.assert_array_equal(jax.jit(jax.vmap(one))(snr_db), 1.0)
+        np.testing.assert_array_equal([one(row) for row in snr_db[:8]], 1.0)
+
+
+def test_equal_links_are_perfectly_stable(key):
+    """The mean of seven equal numbers is often not that number."""
+    snr_db = jnp.repeat(-20.0 * jax.random.uniform(key, (512, 1)), 7, axis=1)
+    active = jnp.arange(7) < jax.random.randint(key, (512, 1), 1, 8)
+    found = jax.vmap(lambda x, a: rewards.stability(x, a, BOUNDS))(snr_db, active)
+    np.testing.assert_array_equal(found, 1.0)
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_a_weight_of_nan_is_no_better_than_any_number(place):
+    weights = jnp.asarray(WEIGHTS).at[place].set(jnp.nan)
+    total, parts = EVERY(scoring.single(weights, SCENE), SCENE)
+    assert np.isnan(total)
+    # On their own too, without the weights having been made valid first.
+    alone = rewards.concentration(weights, CORE), rewards.balance(weights, CORE | True)
+    assert np.isnan(alone).all()
+    heard = rewards.suppression(weights, IRRELEVANT, PARAMS.suppression)
+    assert place != 3 or heard == 0.0
 
 
 def test_no_active_link_earns_nothing_from_channels():

@@ -120,3 +120,47 @@ def test_the_choice_has_no_gradient():
 def test_scores_of_another_shape_are_refused():
     with pytest.raises(ValueError, match=r"one for each token, \[16, 11\]"):
         selection.select(TOKENS, MASK, SCORES[:, 1:], 4)
+
+
+@pytest.mark.parametrize(
+    "dtype", ["int8", "int32", "uint8", "uint16", "uint32", "bool", "float16"]
+)
+def test_scores_of_any_type_choose_what_their_numbers_do(dtype):
+    """The least and the greatest of a type too, whose negatives wrap round."""
+    if dtype == "float16":
+        ends = [-np.inf, np.inf]
+    elif dtype == "bool":
+        ends = [False, True]
+    else:
+        ends = [np.iinfo(dtype).min, np.iinfo(dtype).max]
+    scores = RNG.integers(0, 2 if dtype == "bool" else 100, (BATCH, LENGTH))
+    scores = scores.astype(dtype)
+    scores[:, 3:5] = ends
+    exact = scores.astype(np.float64)
+    for row, (mask, found) in enumerate(
+        zip(
+            MASK, select(TOKENS, MASK, jnp.asarray(scores), 4, True).tokens, strict=True
+        )
+    ):
+        places = best_places(exact[row], mask, 4)
+        np.testing.assert_array_equal(found[: len(places)], TOKENS[row, places])
+
+
+def test_a_score_of_nan_is_the_lowest():
+    scores = np.where(np.arange(LENGTH) % 2, np.float32(np.nan), SCORES)
+    found = select(TOKENS, np.ones_like(MASK), scores, 6, True)
+    for row in range(BATCH):
+        places = best_places(SCORES[row], np.arange(LENGTH) % 2 == 0, 6)
+        np.testing.assert_array_equal(found.tokens[row], TOKENS[row, places])
+
+
+@pytest.mark.parametrize("name", ["top_k_norm", "token_merging"])
+def test_what_is_kept_or_merged_does_not_depend_on_the_scale(name):
+    compressor = compressors.make_compressor(name, 4)
+
+    @jax.jit
+    def slots(tokens):
+        return compressor.apply({}, tokens, MASK, method="compress").slots
+
+    for scale in (2.0**-100, 2.0**100):
+        np.testing.assert_array_equal(slots(TOKENS * scale), slots(TOKENS))
