@@ -127,7 +127,9 @@ def many_environments(
         num_steps, PARAMS.tasks.num_experts, num_envs
     )
     by_env = np.ascontiguousarray(actions.swapaxes(1, 2))
-    adapter = gymnasium_vector.GymnasiumVectorEnv(ENV, num_envs)
+    adapter = gymnasium_vector.GymnasiumVectorEnv(
+        ENV, num_envs, autoreset_mode="SameStep"
+    )
     calls = {
         OURS: ours(actions, axis=-1),
         FIRST: ours(by_env, axis=0),

@@ -25,8 +25,8 @@ class GymnasiumVectorEnv(vector.VectorEnv):
       one. No step is lost.
     - ``NEXT_STEP``, in the next one: ``obs`` is the last observation of the old
       episode. The next step ignores the action, and brings the first observation of the
-      new episode, a reward of 0 and no info. Some of Gymnasium's wrappers, such as
-      ``NormalizeObservation``, ask for it.
+      new episode, a reward of 0 and no info. It is Gymnasium's own default, and some
+      of its wrappers, such as ``NormalizeObservation``, ask for it.
 
     With seeds s, s + 1, ... they do what so many `gymnasium_adapter.GymnasiumEnv` do in
     a `gymnasium.vector.SyncVectorEnv` of the same mode, and meet the same episodes in
@@ -60,7 +60,7 @@ class GymnasiumVectorEnv(vector.VectorEnv):
         env: Any,
         num_envs: int,
         params: Any = None,
-        autoreset_mode: vector.AutoresetMode | str = vector.AutoresetMode.SAME_STEP,
+        autoreset_mode: vector.AutoresetMode | str = vector.AutoresetMode.NEXT_STEP,
     ):
         mode = _mode(autoreset_mode)
         if num_envs < 1:

@@ -115,7 +115,8 @@ def short_cart_pole():
     return env, params.replace(max_steps_in_episode=3)
 
 
-MODES = [vector.AutoresetMode.SAME_STEP, vector.AutoresetMode.NEXT_STEP]
+SAME_STEP = vector.AutoresetMode.SAME_STEP
+MODES = [SAME_STEP, vector.AutoresetMode.NEXT_STEP]
 
 
 @pytest.mark.parametrize("mode", MODES, ids=["same_step", "next_step"])
@@ -187,7 +188,7 @@ def test_both_modes_play_the_same_episodes():
     shown = np.array(shown)
     for i in range(3):
         played = [first[0][i, 0]]
-        stepped = gymnasium_vector.GymnasiumVectorEnv(Telling(), 3, UNEVEN)
+        stepped = gymnasium_vector.GymnasiumVectorEnv(Telling(), 3, UNEVEN, SAME_STEP)
         stepped.reset(seed=0)
         for _ in range(6):
             obs, *_, infos = stepped.step(actions)
@@ -205,7 +206,7 @@ def test_a_mode_that_there_is_not_is_refused():
 
 
 def test_ends_at_different_times_show_the_last_and_the_first_observations():
-    envs = gymnasium_vector.GymnasiumVectorEnv(probes.Probe(), 8, UNEVEN)
+    envs = gymnasium_vector.GymnasiumVectorEnv(probes.Probe(), 8, UNEVEN, SAME_STEP)
     obs, _ = envs.reset(seed=0)
     at_once = obs["observation"][:, 0] == 1
     assert 0 < at_once.sum() < 8
