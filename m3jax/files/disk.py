@@ -10,6 +10,8 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 class DiskFullError(OSError):
     """A file found no room; what was written before it is untouched."""
@@ -57,10 +59,10 @@ def explained(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
 def means_full(error: BaseException | None) -> bool:
     """Tells whether an error, or one that it came from, says that the disk is full."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in _FULL:
             return True
         # TensorStore's errors carry the reason as text alone.
-        if os.strerror(errno.ENOSPC) in str(error):
+        if any(os.strerror(code) in str(error) for code in _FULL):
             return True
         error = error.__cause__ or error.__context__
     return False

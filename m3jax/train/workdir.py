@@ -246,7 +246,9 @@ def _write_run(directory: pathlib.Path) -> None:
 
 
 def _write(directory: pathlib.Path, run: Mapping[str, Any]) -> None:
+    first = sys.exception()  # what ends the run, which is to be told, and alone
     try:
         typed_json.write(directory / RUN, run)
-    except OSError as error:  # it only informs; what it stands beside must be told
-        logging.warning("can't write %s (%s)", directory / RUN, error.strerror)
+    except OSError as error:  # it only informs
+        if first is None:
+            logging.warning("can't write %s (%s)", directory / RUN, error.strerror)

@@ -1,6 +1,8 @@
 """Runs that faults happen to, and what it means that nothing was lost."""
 
 import pathlib
+import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from m3jax.train import cards, metrics
@@ -44,6 +46,14 @@ def start(system: str, run: pathlib.Path) -> tuple[str, ...]:
 def resume(system: str, run: pathlib.Path) -> tuple[str, ...]:
     """Flags of ``train.py`` that go on with it."""
     return *SYSTEMS[system].package, f"--workdir={run}", "--resume"
+
+
+def wait_for(happens: Callable[[], object], seconds: float = 60.0) -> None:
+    """Waits until something has happened."""
+    until = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < until, "it does not happen"
+        time.sleep(0.02)
 
 
 def check_same(whole: pathlib.Path, run: pathlib.Path, step: int) -> None:

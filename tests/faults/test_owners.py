@@ -3,7 +3,6 @@
 import json
 import shutil
 import signal
-import time
 
 import pytest
 
@@ -20,17 +19,10 @@ def alive(launch, tmp_path_factory):
     folder = tmp_path_factory.mktemp("alive") / "run"
     argv = runs.start(runs.QUICK, folder)
     process = launch.start("train.py", *argv, *LONG, cwd=CWD)
-    wait_for(lambda: workdir.has_checkpoints(folder))
+    runs.wait_for(lambda: workdir.has_checkpoints(folder))
     yield process, folder
     process.send(signal.SIGKILL)
     process.wait()
-
-
-def wait_for(happens, seconds=60.0):
-    until = time.monotonic() + seconds
-    while not happens():
-        assert time.monotonic() < until, "it does not happen"
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("resumes", [False, True])
@@ -65,7 +57,7 @@ def test_a_killed_owner_hinders_nobody(launch, trained, tmp_path):
     whole, run = trained(runs.QUICK), tmp_path / "run"
     argv = *runs.start(runs.QUICK, run), *LONG
     process = launch.start("train.py", *argv, cwd=CWD)
-    wait_for(lambda: (run / ".lock").exists())
+    runs.wait_for(lambda: (run / ".lock").exists())
     process.send(signal.SIGKILL)
     assert process.wait().code == -signal.SIGKILL
     shutil.rmtree(run / "checkpoints", ignore_errors=True)
@@ -88,7 +80,7 @@ def test_a_killed_owner_hinders_nobody(launch, trained, tmp_path):
 def test_a_study_and_a_sweep_have_one_owner(launch, tmp_path, command, argv, place):
     argv = *argv, "--package=mine", f"{place}={tmp_path}"
     first = launch.start(command, *argv, cwd=CWD)
-    wait_for(lambda: (tmp_path / ".lock").exists())
+    runs.wait_for(lambda: (tmp_path / ".lock").exists())
     second = launch(command, *argv, cwd=CWD)
     first.send(signal.SIGKILL)
     first.wait()
