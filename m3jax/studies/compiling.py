@@ -40,15 +40,26 @@ def quick_flags() -> str:
     return _QUICK_FLAGS if jax.__version_info__[:2] == (0, 10) else ""
 
 
-@contextlib.contextmanager
-def flags(text: str) -> Iterator[None]:
+def flags(text: str) -> contextlib.AbstractContextManager[None]:
     """Adds to XLA's flags for what starts within: this process' devices and others'."""
-    before = os.environ.get("XLA_FLAGS")
+    return added("XLA_FLAGS", text, " ")
+
+
+@contextlib.contextmanager
+def added(name: str, text: str, separator: str) -> Iterator[None]:
+    """Adds to a variable of the environment, for processes that start within.
+
+    Args:
+      name: of the variable.
+      text: what is added behind what it has; "" adds nothing.
+      separator: between the two.
+    """
+    before = os.environ.get(name)
     if text:
-        os.environ["XLA_FLAGS"] = f"{before or ''} {text}".strip()
+        os.environ[name] = separator.join(filter(None, (before, text)))
     try:
         yield
     finally:
-        os.environ.pop("XLA_FLAGS", None)
+        os.environ.pop(name, None)
         if before is not None:
-            os.environ["XLA_FLAGS"] = before
+            os.environ[name] = before

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import pathlib
 from collections.abc import Callable, Sequence
+from multiprocessing import resource_tracker
 from typing import NoReturn
 
 import jax
@@ -91,6 +92,7 @@ def run_shared(make, store, units, missing, num_workers: int | None) -> None:
     groups = sorted(alike.values(), key=lambda units: -sum(u.weight for u in units))
     num_workers = min(num_workers or _default_workers(), len(groups))
     context = multiprocessing.get_context("spawn")
+    _hush_leaks()
     others = set(multiprocessing.active_children())
     with (
         interrupts.Watch() as watch,
@@ -158,6 +160,16 @@ def _run_group(group: Sequence[study_lib.Unit]) -> None:
     except Exception as error:
         faults.carry(error)
         raise
+
+
+def _hush_leaks() -> None:
+    """Starts the process that cleans up after this one, and tells it to do so quietly.
+
+    What a command that leaves at once leaves behind is no news to its user.
+    """
+    quiet = "ignore:resource_tracker:UserWarning"
+    with compiling.added("PYTHONWARNINGS", quiet, ","):
+        resource_tracker.ensure_running()
 
 
 def _default_workers() -> int:
