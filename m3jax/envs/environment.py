@@ -132,9 +132,17 @@ class Environment(abc.ABC):
 
 
 def _in_space(x: Any, space: Any) -> Any:
-    if isinstance(space, Mapping):
+    """Floats and integers in the width of their space, whatever JAX's default is."""
+    if isinstance(x, Mapping) and isinstance(space, Mapping):
         return {**x, **{name: _in_space(x[name], part) for name, part in space.items()}}
-    return jnp.asarray(x, space.dtype)
+    if isinstance(x, Mapping) or isinstance(space, Mapping):
+        return x  # of another form, which `testing.environments` tells
+    x = jnp.asarray(x)
+    alike = any(
+        jnp.issubdtype(x.dtype, kind) and jnp.issubdtype(space.dtype, kind)
+        for kind in (jnp.floating, jnp.integer)
+    )
+    return x.astype(space.dtype) if alike else x
 
 
 def _select(over: base.Array, begun: Any, kept: Any) -> Any:

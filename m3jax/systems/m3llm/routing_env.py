@@ -125,7 +125,7 @@ class RoutingEnv(environment.Environment):
             else self.asem.fast_dim + self.asem.slow_dim
         )
         box = spaces.Box(-jnp.inf, jnp.inf, (sum(widths),))
-        mask = spaces.Box(0, 1, (num_experts,))
+        mask = spaces.Binary((num_experts,))
         return {"observation": box, "action_mask": mask}
 
     def reset_env(self, key: base.Array, params: Params) -> tuple[Any, State]:

@@ -265,11 +265,16 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
         prepare.prepare(TINY, blocked)
 
 
-def test_the_data_dir_comes_from_the_environment(monkeypatch):
-    monkeypatch.delenv("M3JAX_DATA_DIR", raising=False)
-    assert prepare.default_data_dir() == pathlib.Path("~/.cache/m3jax/data")
-    monkeypatch.setenv("M3JAX_DATA_DIR", "elsewhere")
-    assert prepare.default_data_dir() == pathlib.Path("elsewhere")
+def test_the_data_dir_comes_from_the_environment(monkeypatch, tmp_path):
+    for name in ("M3JAX_DATA_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert prepare.default_data_dir() == tmp_path / ".cache" / "m3jax" / "data"
+    assert prepare.root("/of/config") == pathlib.Path("/of/config")
+    monkeypatch.setenv("M3JAX_DATA_DIR", "/elsewhere")
+    assert prepare.default_data_dir() == pathlib.Path("/elsewhere")
+    # A run whose data have moved can be measured where they are.
+    assert prepare.root("/of/config") == pathlib.Path("/elsewhere")
 
 
 def test_reading_brings_in_neither_tensorflow_nor_beam(written):

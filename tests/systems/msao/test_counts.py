@@ -40,6 +40,9 @@ def _products(jaxpr) -> int:
             shape = eqn.invars[0].aval.shape
             inner = math.prod(shape[axis] for axis in contract)
             total += 2 * inner * math.prod(eqn.outvars[0].aval.shape)
+        if eqn.primitive.name == "kernel_product":
+            inner = eqn.invars[0].aval.shape[-1]
+            total += 2 * inner * math.prod(eqn.outvars[0].aval.shape)
         times = eqn.params["length"] if eqn.primitive.name == "scan" else 1
         for inner in core.jaxprs_in_params(eqn.params):
             total += times * _products(getattr(inner, "jaxpr", inner))
