@@ -1,17 +1,16 @@
-"""Checksums of numbers at rest: CRC-32, as zip and PNG files have it.
+"""Checksums of numbers at rest: XXH3 of 64 bits, at the speed of memory.
 
-A sum finds every single flipped bit and all but one in 4e9 of other damage. It is no
-protection against somebody who changes numbers on purpose.
+It finds damage, but is no protection against somebody who changes numbers on purpose.
 """
 
 import concurrent.futures
 import json
 import os
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import xxhash
 
 _PIECE = 2**24  # bytes
 
@@ -21,15 +20,15 @@ class DamagedError(ValueError):
 
 
 def of_array(array: np.ndarray) -> str:
-    """The sum of an array's bytes, in C order, as eight hexadecimal digits.
+    """The sum of an array's bytes, in C order, as 16 hexadecimal digits.
 
     Example:
       >>> of_array(np.float32([0.0, 1.0]))
-      'e8c76a1f'
+      'eb055cc52ede8ebf'
     """
     # An array without dimensions has no view of another size.
     flat = np.ascontiguousarray(array).reshape(-1)
-    return f"{zlib.crc32(flat.view(np.uint8)):08x}"
+    return xxhash.xxh3_64_hexdigest(flat.view(np.uint8))
 
 
 def of_arrays(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
@@ -40,11 +39,11 @@ def of_arrays(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
 
 def of_file(path: str | os.PathLike[str]) -> str:
     """The sum of a file's bytes, read piece by piece."""
-    total = 0
+    total = xxhash.xxh3_64()
     with open(path, "rb") as file:
         while piece := file.read(_PIECE):
-            total = zlib.crc32(piece, total)
-    return f"{total:08x}"
+            total.update(piece)
+    return total.hexdigest()
 
 
 def of_json(value: Any) -> str:
@@ -59,7 +58,7 @@ def of_json(value: Any) -> str:
 
 def of_text(text: str) -> str:
     """The sum of a text, as of a file that holds it."""
-    return f"{zlib.crc32(text.encode()):08x}"
+    return xxhash.xxh3_64_hexdigest(text.encode())
 
 
 def check(found: Mapping[str, str], wanted: Mapping[str, str | None]) -> None:

@@ -18,7 +18,7 @@ from m3jax.files import sums
 from m3jax.ops import paths
 from m3jax.train import environment, typed_json
 
-_OWN = "crc32"
+_OWN = "xxh3"
 
 
 def make_card(tree: Any, **fields: Any) -> dict[str, Any]:
@@ -29,13 +29,13 @@ def make_card(tree: Any, **fields: Any) -> dict[str, Any]:
       **fields: further JSON values to put into the card.
     """
     leaves = paths.flatten(tree)
-    crcs = sums_of(leaves)
+    found = sums_of(leaves)
     tree = [
         {
             "path": path,
             "shape": list(leaf.shape),
             "dtype": str(leaf.dtype),
-            "crc32": crcs.get(path),
+            "xxh3": found.get(path),
         }
         for path, leaf in leaves.items()
     ]
@@ -69,7 +69,7 @@ def check_sums(card: Mapping[str, Any], tree: Any, directory: pathlib.Path) -> N
     Raises:
       sums.DamagedError: an array has changed on disk.
     """
-    wanted = {leaf["path"]: leaf.get("crc32") for leaf in card["tree"]}
+    wanted = {leaf["path"]: leaf.get("xxh3") for leaf in card["tree"]}
     if _OWN not in card:
         logging.warning(
             "%s was saved without checksums by an older version; its numbers are taken"

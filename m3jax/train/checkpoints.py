@@ -162,7 +162,7 @@ class Checkpointer:
             step=step,
             metrics=metrics,
             config=self._config,
-            position_crc32=sums.of_json(packed),
+            position_xxh3=sums.of_json(packed),
             unlogged=dict(unlogged or {}),
         )
         score = metrics.get(self._best_metric)
@@ -266,7 +266,7 @@ class Checkpointer:
         state = read["state"]._replace(params=read["params"])
         cards.check_sums(card, state, self.directory / str(step))
         position_sum = {"position": sums.of_json(read["position"])}
-        sums.check(position_sum, {"position": card.get("position_crc32")})
+        sums.check(position_sum, {"position": card.get("position_xxh3")})
         return state, _unpack_position(read["position"])
 
     def _note_skipped(self, skipped: dict[int, str], used: int) -> None:

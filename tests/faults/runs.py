@@ -60,7 +60,7 @@ def check_same(whole: pathlib.Path, run: pathlib.Path, step: int) -> None:
     """A checkpoint of two runs is the same to the bit, and so are their metrics."""
     one, two = (cards.read_card(f / "checkpoints" / str(step)) for f in (whole, run))
     assert one["tree"] == two["tree"]  # with the checksums of all arrays
-    assert one["position_crc32"] == two["position_crc32"]
+    assert one["position_xxh3"] == two["position_xxh3"]
     rows, again = (_without_times(metrics.read(folder)) for folder in (whole, run))
     assert again and again == [row for row in rows if row in again]
     assert again[-1] == rows[-1]

@@ -6,12 +6,12 @@ import json
 import os
 import shutil
 import types
-import zlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xxhash
 
 from m3jax import base
 from m3jax.files import disk
@@ -259,7 +259,7 @@ def test_checkpoints_from_before_checksums_load_with_a_warning(
         saves.save(1, make_state(1), {"at": 1})
     path = tmp_path / "1" / "card" / "metadata"
     card = json.loads(path.read_text())
-    tree = [{k: v for k, v in leaf.items() if k != "crc32"} for leaf in card["tree"]]
+    tree = [{k: v for k, v in leaf.items() if k != "xxh3"} for leaf in card["tree"]]
     old = {k: card[k] for k in ("step", "metrics", "config", "versions")}
     path.write_text(json.dumps(old | {"tree": tree}))
     with checkpoints.Checkpointer(tmp_path) as saves:
@@ -282,10 +282,10 @@ def test_card_describes_the_checkpoint_without_model_code(tmp_path):
     assert told["num_bytes"] == 4 * 40 * 30
     assert told["versions"]["jax"] == jax.__version__
     leaf = {"path": "params/net/kernel", "shape": [40, 30], "dtype": "float32"}
-    crcs = {told_leaf["path"]: told_leaf.pop("crc32") for told_leaf in told["tree"]}
+    crcs = {told_leaf["path"]: told_leaf.pop("xxh3") for told_leaf in told["tree"]}
     assert leaf in told["tree"]
     kernel = np.asarray(make_state(7).params["net"]["kernel"])
-    assert crcs[leaf["path"]] == f"{zlib.crc32(kernel):08x}"
+    assert crcs[leaf["path"]] == xxhash.xxh3_64_hexdigest(kernel)
     text = (tmp_path / "checkpoints" / "7" / "card" / "metadata").read_text()
     json.loads(text, parse_constant=pytest.fail)
 

@@ -95,7 +95,7 @@ def test_fields_with_defaults_may_come_and_go(tmp_path):
     for step in (tmp_path / workdir.CHECKPOINTS).glob("[0-9]*"):
         path = step / "card" / "metadata"
         card = json.loads(path.read_text())
-        del card["crc32"]  # An old one.
+        del card["xxh3"]  # An old one.
         path.write_text(json.dumps(card | {"config": old}))
     start(tmp_path, resume=True)
     assert workdir.load_config(tmp_path) == WANTED
