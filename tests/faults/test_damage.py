@@ -21,13 +21,15 @@ READS_PARAMETERS = {
     for name, fault in damage.CHECKPOINTS.items()
     if "position" not in name and "optimizer" not in name
 }
+# One of each place; resume meets all of them.
+EVALUATED = {"a bit of the parameters", "card gone", "run.json of garbage"}
 
 
 def _is_quick(fault, command, system):
     """Whatever decides: what only informs is read by nobody but a run that goes on."""
     if system != runs.QUICK or command == "export":
         return False
-    return command == "resume" or fault in damage.CHECKPOINTS
+    return command != "evaluate" or fault in EVALUATED
 
 
 TABLE = [

@@ -25,6 +25,8 @@ CASES = {
 # Experts of the first are measured first, which takes a minute; the others are to the
 # commands as the generalist.
 SLOW = {"end_to_end", "edge_experts", "specialist", "msao"}
+# What the others do with a run that is there is what these do.
+ALL_COMMANDS = {"mine", "tokcom", "m3llm", "generalist"}
 # The others are to a sweep as these; side by side is of tests/experiments.
 SWEPT = {"generalist", "mine"}
 HAS_LINK = set(CASES) - {"generalist", "edge_experts", "msao"}
@@ -40,6 +42,16 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
     ]
 )
 def name(request):
+    return request.param
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=() if name in ALL_COMMANDS else pytest.mark.slow)
+        for name in CASES
+    ]
+)
+def typical(request):
     return request.param
 
 
@@ -76,7 +88,8 @@ def test_train_leaves_checkpoints_and_metrics(trained, name):
     assert logged[-1]["step"] == STEPS
 
 
-def test_a_run_that_was_killed_goes_on_bit_for_bit(launch, trained, name, tmp_path):
+def test_a_run_that_was_killed_goes_on_bit_for_bit(launch, trained, typical, tmp_path):
+    name = typical
     folder = trained(name)
     half = tmp_path / "half"
     shutil.copytree(folder, half)
@@ -88,8 +101,9 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(launch, trained, name, tmp_pa
 
 
 def test_evaluate_exports_a_model_that_predicts_as_the_run_does(
-    launch, trained, name, monkeypatch
+    launch, trained, typical, monkeypatch
 ):
+    name = typical
     folder = trained(name)
     snr_db = ["--snr_db=0,10"] if name in HAS_LINK else []
     argv = f"--workdir={folder}", f"--export=my_{name}", *GRID, *snr_db, *package(name)
