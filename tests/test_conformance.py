@@ -171,7 +171,17 @@ ALIKE = {*scenes.EXPERTS, "end_to_end", "tiny_end_to_end"} - {"chart"}
 BUILT = [v for v in VARIANTS if v[1] not in ALIKE and v != ("m3llm", "smoke")]
 
 
-@pytest.mark.parametrize(("name", "variant"), BUILT)
+# One of each config is traced in a few seconds; there are thirty.
+QUICK = {next(v for v in BUILT if v[0] == name) for name in CONFIGS}
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [
+        pytest.param(*built, marks=() if built in QUICK else pytest.mark.slow)
+        for built in BUILT
+    ],
+)
 def test_a_config_builds_a_run_that_keeps_the_contract(name, variant):
     """Shapes only: nothing is compiled, and no example is read."""
     config = contract.check(brought(name, variant))

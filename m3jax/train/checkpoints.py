@@ -9,13 +9,9 @@ visible by one rename, after all of it is written.
 import base64
 import contextlib
 import errno
-import functools
-import logging as std_logging
 import os
 import pathlib
 import shutil
-import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -27,7 +23,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from m3jax import base
 from m3jax.files import disk, sums
-from m3jax.train import cards, typed_json
+from m3jax.train import cards, quiet, typed_json
 
 _SECONDS_TO_FAIL = 30.0  # for threads that write what has failed already
 
@@ -82,10 +78,7 @@ class Checkpointer:
         self._config, self._read_only = config, read_only
         self._torn: set[int] = set()
         self._failed = False
-        # Orbax and TensorStore tell at length, from threads of theirs, what is raised
-        # here as one error.
-        std_logging.getLogger("absl").addFilter(_is_not_from_orbax)
-        _hush_tensorstore()
+        quiet.hush_orbax()
         policies: list[Any] = [checkpoint_managers.LatestN(keep)]
         if best_metric is not None:
             policies.append(
@@ -191,8 +184,8 @@ class Checkpointer:
             try:
                 self.wait()
             finally:
-                if not self._failed:  # else their threads may go on for a while
-                    std_logging.getLogger("absl").removeFilter(_is_not_from_orbax)
+                if not self._failed:  # else its threads may go on for a while
+                    quiet.let_orbax_speak()
                 self._manager.close()
         self._remove_unfinished()
 
@@ -315,9 +308,7 @@ class Checkpointer:
             return
         with contextlib.suppress(Exception):
             self._manager.wait_until_finished()
-        for thread in threading.enumerate():
-            if type(thread).__module__.startswith("orbax."):
-                thread.join(_SECONDS_TO_FAIL)
+        quiet.wait_for_orbax(_SECONDS_TO_FAIL)
         for unfinished in self.directory.glob("*.orbax-checkpoint-tmp*"):
             shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -355,7 +346,7 @@ def restore_params(
     Raises:
       FileNotFoundError: nothing to restore there, or nothing that is whole.
     """
-    _hush_tensorstore()
+    quiet.hush_tensorstore()
     skipped = []
     for found in cards.candidates(directory, step):
         try:
@@ -398,26 +389,6 @@ def _unpack_position(packed: Mapping[str, Any]) -> Any:
     if "base64" in packed:
         return base64.b64decode(packed["base64"])
     return packed["json"]
-
-
-@functools.cache
-def _hush_tensorstore() -> None:
-    """Keeps TensorStore from telling of each piece that it could not read or write.
-
-    It wakes an event loop for each, after Orbax has closed the loop; what failed is
-    raised here, once.
-    """
-    before = sys.unraisablehook
-
-    def tell(what: Any) -> None:
-        if str(what.exc_value) != "Event loop is closed":
-            before(what)
-
-    sys.unraisablehook = tell
-
-
-def _is_not_from_orbax(record: std_logging.LogRecord) -> bool:
-    return f"{os.sep}orbax{os.sep}" not in record.pathname
 
 
 def _first_line(error: Exception) -> str:

@@ -33,7 +33,13 @@ UNITS = {
 }
 
 
-@pytest.mark.parametrize("fault", UNITS)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(name, marks=() if "bit" in name else pytest.mark.slow)
+        for name in UNITS
+    ],
+)
 def test_a_damaged_unit_is_named_kept_beside_and_run_again(
     launch, study, tmp_path, fault
 ):

@@ -35,6 +35,7 @@ def check(done, run):
     assert not list(run.glob("checkpoints/*tmp*"))
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_no_saved_step(launch, small_disk, tmp_path):
     whole, run = tmp_path / "whole", small_disk / "run"
     argv = *runs.start(runs.QUICK, whole), *LONG, "--config.train.keep=50"

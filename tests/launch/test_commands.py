@@ -26,9 +26,9 @@ CASES = {
 # commands as the generalist.
 SLOW = {"end_to_end", "edge_experts", "specialist", "msao"}
 # What the others do with a run that is there is what these do.
-ALL_COMMANDS = {"mine", "tokcom", "m3llm", "generalist"}
+ALL_COMMANDS = {"mine", "tokcom", "generalist"}
 # The others are to a sweep as these; side by side is of tests/experiments.
-SWEPT = {"generalist", "mine"}
+SWEPT = {"mine"}
 HAS_LINK = set(CASES) - {"generalist", "edge_experts", "msao"}
 GRID = ("--num_seeds=1", "--num_examples=13")
 

@@ -46,8 +46,8 @@ def test_ctrl_c_while_jax_is_imported(tmp_path, seconds):
         time.sleep(seconds)
         process.send_signal(signal.SIGINT)
         code, lines = ended(process)
-    if code == 1:  # a fast machine
-        assert lines[0].startswith("error: ")
+    if lines[0].startswith("error: "):  # a fast machine, at its end or beyond
+        assert code in (1, -signal.SIGINT) and len(lines) == 1
     else:
         assert (code, lines) == (130, ["stopped by SIGINT: nothing was written"])
 

@@ -284,6 +284,7 @@ def train(model, key, num_steps, batch_size):
     return run(key)
 
 
+@pytest.mark.slow
 def test_a_short_training_closes_most_of_the_gap_to_kalman(key):
     """And gets near the best filter, where the noise of the observations is known."""
     sizes = {"fast_dim": 4, "slow_dim": 2, "hidden_dim": 16}

@@ -113,8 +113,18 @@ SYSTEMS = {
 }
 
 
+# Other settings of systems that are there already.
+SLOW = {"tokcom_options", "early_exit"}
+
+
 @pytest.mark.usefixtures("quick_compilation")
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+        for name in SYSTEMS
+    ],
+)
 def test_system_keeps_its_contract(name):
     """Of systems whose eager operations take half a minute none run eagerly."""
     system, batch, reaches = SYSTEMS[name]

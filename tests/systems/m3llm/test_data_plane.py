@@ -171,6 +171,7 @@ def test_bad_settings_are_named():
         m3llm.make_system(m3llm.Config(experts=("a", "a")))
 
 
+@pytest.mark.slow
 def test_end_to_end_training_finds_the_expert_that_is_heard(tiny_world, made, key):
     """Expert 1 says what the answer is, the other says nothing of use."""
     plane, params = made

@@ -62,7 +62,13 @@ def test_members_of_the_batch_stand_in_for_the_settings_subset(system):
     np.testing.assert_array_equal(expected["asked"], 2.0)
 
 
-@pytest.mark.parametrize("stopped", [("gate",), ("adapters", "upload")])
+@pytest.mark.parametrize(
+    "stopped",
+    [
+        pytest.param(("gate",), marks=pytest.mark.slow),
+        ("adapters", "upload"),
+    ],
+)
 def test_a_stopped_part_has_no_gradient_and_the_others_have(stopped):
     config = make_config(upload=upload.Config(num_reals=4), stopped=stopped)
     made = config.make_system()
