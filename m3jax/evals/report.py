@@ -55,16 +55,11 @@ def _keep_earlier(folder: pathlib.Path, rows: Sequence[base.Record]) -> None:
     path = folder / RECORDS
     if not path.exists() or path.read_bytes() == records_lib.to_text(rows).encode():
         return
-    numbers = (n for n in itertools.count(1) if not (folder / _earlier(n)).exists())
-    kept = folder / _earlier(next(numbers))
+    kept = disk.first_free(folder / "evaluation")
     kept.mkdir()
     for name in (RECORDS, _TABLE, _PLOTS):
         if (folder / name).exists():
             (folder / name).rename(kept / name)
-
-
-def _earlier(number: int) -> str:
-    return f"evaluation-{number}"
 
 
 def markdown(rows: Sequence[base.Record], metrics: Sequence[str] = ()) -> str:

@@ -121,10 +121,10 @@ def replaced(folder: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 
 def set_aside(path: str | os.PathLike[str]) -> pathlib.Path:
     """Renames what is damaged, so that it is kept beside; gives its new path."""
-    path = pathlib.Path(path)
-    for number in itertools.count(1):
-        aside = path.with_name(f"{path.name}.damaged-{number}")
-        if not aside.exists():
-            path.rename(aside)
-            return aside
-    raise AssertionError("unreachable")
+    return pathlib.Path(path).rename(first_free(f"{os.fspath(path)}.damaged"))
+
+
+def first_free(stem: str | os.PathLike[str]) -> pathlib.Path:
+    """The first of STEM-1, STEM-2, ... that is not there."""
+    names = (pathlib.Path(f"{os.fspath(stem)}-{n}") for n in itertools.count(1))
+    return next(path for path in names if not path.exists())

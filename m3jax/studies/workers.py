@@ -157,7 +157,7 @@ def _run_group(group: Sequence[study_lib.Unit]) -> None:
             store.put(unit, study.run(unit))
             if memory.resident_bytes() > _BYTES_PER_WORKER:
                 jax.clear_caches()  # compiled programs, which are found on disk again
-    except Exception as error:
+    except Exception as error:  # raised again, with what to say of it
         faults.carry(error)
         raise
 

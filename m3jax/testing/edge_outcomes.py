@@ -34,7 +34,7 @@ def call(fn: Callable[..., Any], args: tuple, position: int, label: str) -> Any:
     try:
         with np.errstate(all="ignore"):  # constants beyond half precision
             return jax.block_until_ready(fn(*args))
-    except Exception as error:
+    except Exception as error:  # of whatever type: which ones are clear is checked
         _check_clear(fn, error, position, label)
         return error
     finally:
