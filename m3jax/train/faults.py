@@ -95,11 +95,6 @@ def carry(error: BaseException) -> None:
     setattr(error, _TOLD, tuple(tell(error)))
 
 
-def is_told(error: BaseException) -> bool:
-    """Whether an error explains itself, so that no traceback is needed."""
-    return not tell(error).trace
-
-
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that there was no memory, on the host or on a device."""
     if isinstance(error, MemoryError):
